@@ -1,0 +1,29 @@
+"""Where things are in a transformer: the map between a fixed vocabulary of places and real modules.
+
+A *site* is a place where an adapter can act, named the same way in every model:
+``decoder.3.self.q`` is the query projection of the self-attention in layer 3 of the decoder. A model
+family is one declarative :class:`Row` in :mod:`~adapterhub.architectures.table`; for a family that has
+none, the detector reads the module tree and writes a row, and the probe runs one forward pass to
+confirm where the residual additions are. :func:`resolve` turns a row and a model into
+:class:`ResolvedModel`: modules, widths and layouts, checked once. Nothing here knows what an adapter is.
+"""
+
+from adapterhub.architectures.resolve import ResolvedModel, ResolvedSite, resolve
+from adapterhub.architectures.rows import Fused, PeerPaths, Row, StackRow, Sublayer
+from adapterhub.architectures.sites import SiteKey
+from adapterhub.architectures.table import TABLE, register_row, row_for
+
+__all__ = [
+    "TABLE",
+    "Fused",
+    "PeerPaths",
+    "ResolvedModel",
+    "ResolvedSite",
+    "Row",
+    "SiteKey",
+    "StackRow",
+    "Sublayer",
+    "register_row",
+    "resolve",
+    "row_for",
+]

@@ -1,0 +1,354 @@
+"""Save and load one adapter or one fusion layer."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from adapterhub import configs
+from adapterhub._version import __version__
+from adapterhub.checkpoints.atomic import recover, replacing
+from adapterhub.checkpoints.files import read_json, read_tensors, write_json, write_tensors
+from adapterhub.checkpoints.layout import Entry, entries, fill, match, strip_prefix, tensors_to_write
+from adapterhub.engine import AdapterRecord, Engine
+from adapterhub.engine.engine import FusionRecord
+from adapterhub.errors import CheckpointError
+from adapterhub.methods import AdapterFusion, build
+
+WEIGHTS, WEIGHTS_BIN, CONFIG = "adapter.safetensors", "pytorch_adapter.bin", "adapter_config.json"
+FUSION_WEIGHTS = "model_adapter_fusion.safetensors"
+FUSION_WEIGHTS_BIN = "pytorch_model_adapter_fusion.bin"
+FUSION_CONFIG = "adapter_fusion_config.json"
+HEAD_WEIGHTS, HEAD_WEIGHTS_BIN = "model_head.safetensors", "pytorch_model_head.bin"
+HEAD_CONFIG = "head_config.json"
+ADAPTER_FILES = (WEIGHTS, WEIGHTS_BIN, CONFIG, HEAD_WEIGHTS, HEAD_WEIGHTS_BIN, HEAD_CONFIG)
+FUSION_FILES = (FUSION_WEIGHTS, FUSION_WEIGHTS_BIN, FUSION_CONFIG, *ADAPTER_FILES[3:])
+VERSION = f"adapterhub.{__version__}"
+
+#: Renames that early versions of the format need (substring, replacement).
+_OLD_NAMES = (
+    ("attention_text_task_adapters", "adapters"),
+    ("attention_text_lang_adapters", "adapters"),
+    ("layer_text_task_adapters", "adapters"),
+    ("layer_text_lang_adapters", "adapters"),
+    ("invertible_lang_adapters", "invertible_adapters"),
+)
+_GROUPS = (
+    "adapters",
+    "loras",
+    "prefix_tunings",
+    "prefix_gates",
+    "invertible_adapters",
+    "refts",
+    "prompt_tunings",
+    "shared_parameters",
+)
+
+
+@dataclass(frozen=True)
+class HeadFiles:
+    """A prediction head as it goes to disk: its JSON and its tensors by name."""
+
+    config: dict[str, Any]
+    tensors: dict[str, torch.Tensor]
+
+
+def model_facts(engine: Engine) -> dict[str, Any]:
+    """Return what every saved file says about its model."""
+    config: Any = engine.model.config
+    return {
+        "model_type": config.model_type,
+        "model_class": type(engine.model).__name__,
+        "model_name": getattr(config, "name_or_path", "") or "",
+        "hidden_size": engine.resolved.hidden_size,
+        "version": VERSION,
+    }
+
+
+def file_prefix(engine: Engine) -> str:
+    """Return what stands before a base model's tensor names in files of this model."""
+    return f"{engine.resolved.base_path}." if engine.resolved.base_path else ""
+
+
+def save_adapter(
+    engine: Engine,
+    directory: str | Path,
+    name: str,
+    *,
+    meta: dict[str, Any] | None = None,
+    head: HeadFiles | None = None,
+    safetensors: bool = True,
+) -> None:
+    """Write adapter *name* (and its head) into *directory*, replacing what was there as a whole."""
+    record = engine.adapters[name]
+    found = entries(name, record.modules, record.shared, engine.resolved)
+    facts = {**model_facts(engine), "config": record.config.to_dict(), "name": name, **(meta or {})}
+    tensors = tensors_to_write(found, file_prefix(engine))
+    with replacing(directory, ADAPTER_FILES) as folder:
+        _write(folder, CONFIG, facts, (WEIGHTS, WEIGHTS_BIN), tensors, safetensors)
+        if head is not None:
+            _write(
+                folder, HEAD_CONFIG, head.config, (HEAD_WEIGHTS, HEAD_WEIGHTS_BIN), head.tensors, safetensors
+            )
+
+
+def _write(
+    folder: Path,
+    config_name: str,
+    config: dict[str, Any],
+    weights_names: tuple[str, str],
+    tensors: dict[str, torch.Tensor],
+    safetensors: bool,
+) -> None:
+    write_json(folder / config_name, config)
+    if safetensors:
+        write_tensors(folder / weights_names[0], tensors)
+    else:
+        torch.save({k: v.detach().cpu().clone() for k, v in tensors.items()}, folder / weights_names[1])
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """An adapter read and checked, not yet in the model."""
+
+    record: AdapterRecord
+    head: HeadFiles | None
+    facts: dict[str, Any]
+
+
+def read_adapter(
+    engine: Engine,
+    directory: str | Path,
+    *,
+    load_as: str | None = None,
+    leave_out: list[int] | None = None,
+    prefer_bin: bool = False,
+    with_head: bool = True,
+) -> Loaded:
+    """Read and check an adapter for this model. The model is not touched.
+
+    Raises:
+        CheckpointError: files missing or damaged, another architecture, tensors that do not fit; all
+            problems of the tensors at once.
+    """
+    folder = Path(directory)
+    recover(folder)
+    facts = read_json(folder / CONFIG)
+    _same_architecture(engine, facts, folder)
+    stored = str(facts.get("name") or load_as or "adapter")
+    name = load_as or stored
+    config = configs.config_from_file(facts)
+    tensors = read_tensors(folder, WEIGHTS, WEIGHTS_BIN, prefer_bin)
+    tensors = _normalise(engine, tensors, stored, name)
+    config = _trust_tensors(config, facts, tensors)
+    if leave_out:
+        config = config.replace(leave_out=sorted({*config.leave_out, *leave_out}))
+    with torch.device("meta"):
+        built = build(config, engine.resolved)
+    modules: dict[Any, Any] = {item.site.key: item.module for item in built.placed}
+    found = entries(name, modules, built.shared, engine.resolved)
+    if leave_out:
+        wanted = {n for entry in found for n in entry.names}
+        tensors = {k: v for k, v in tensors.items() if k in wanted or not _skipped(engine, k, leave_out)}
+    match(found, tensors, f"{folder} does not fit this {type(engine.model).__name__}")
+    fill(found, tensors, _dtype(engine, config), engine.resolved.device())
+    head = read_head(folder, prefer_bin) if with_head else None
+    return Loaded(AdapterRecord(name, config, modules, dict(built.shared)), head, facts)
+
+
+def read_head(folder: Path, prefer_bin: bool = False) -> HeadFiles | None:
+    """Read a prediction head, if the folder has one."""
+    if not (folder / HEAD_CONFIG).is_file():
+        return None
+    return HeadFiles(
+        read_json(folder / HEAD_CONFIG), read_tensors(folder, HEAD_WEIGHTS, HEAD_WEIGHTS_BIN, prefer_bin)
+    )
+
+
+def write_head(directory: str | Path, head: HeadFiles, safetensors: bool = True) -> None:
+    """Write a prediction head alone into *directory*."""
+    with replacing(directory, ADAPTER_FILES[3:]) as folder:
+        _write(folder, HEAD_CONFIG, head.config, (HEAD_WEIGHTS, HEAD_WEIGHTS_BIN), head.tensors, safetensors)
+
+
+def _same_architecture(engine: Engine, facts: dict[str, Any], folder: Path) -> None:
+    config: Any = engine.model.config
+    theirs, ours = facts.get("model_type"), config.model_type
+    if theirs and theirs != ours and _row_shape(theirs) != _row_shape(ours):
+        raise CheckpointError(
+            f"{folder} holds an adapter for '{theirs}' ({facts.get('model_name') or 'unnamed base model'}), "
+            f"but this model is '{ours}' ({type(engine.model).__name__}); load it into a '{theirs}' model."
+        )
+    width = facts.get("hidden_size")
+    if isinstance(width, int) and width != engine.resolved.hidden_size:
+        raise CheckpointError(
+            f"{folder} holds an adapter for hidden size {width} ({facts.get('model_name') or theirs}), but "
+            f"this {type(engine.model).__name__} has {engine.resolved.hidden_size}."
+        )
+
+
+def _row_shape(model_type: str) -> Any:
+    """Families with the same stacks (roberta and xlm-roberta) can share adapters."""
+    from adapterhub.architectures import row_for
+
+    row = row_for(model_type)
+    return (row.stacks, row.peer_prefix) if row is not None else model_type
+
+
+def _normalise(
+    engine: Engine, tensors: dict[str, torch.Tensor], stored: str, name: str
+) -> dict[str, torch.Tensor]:
+    row = engine.resolved.row
+    tensors = strip_prefix(tensors, {row.peer_prefix, engine.resolved.base_path} - {""})
+    result: dict[str, torch.Tensor] = {}
+    for key, value in tensors.items():
+        for old, new in _OLD_NAMES:
+            key = key.replace(old, new)
+        pool = re.match(r"^.*\.prefix_tuning\.pool\.(prefix_tunings\..*)$", key)
+        if pool:  # the peer writes the shared pool once a layer
+            key = f"prefix_tuning.{pool.group(1)}"
+        if stored != name:
+            for group in _GROUPS:
+                marker = f"{group}.{stored}."
+                at = key.find(marker)
+                if at == 0 or (at > 0 and key[at - 1] == "."):
+                    key = f"{key[:at]}{group}.{name}.{key[at + len(marker) :]}"
+                    break
+        result[key] = value
+    return result
+
+
+def _trust_tensors(config: Any, facts: dict[str, Any], tensors: dict[str, torch.Tensor]) -> Any:
+    """Correct what the JSON of older files gets wrong and the tensors tell."""
+    single = len(configs.members(config)) == 1
+    if single and getattr(config, "flat", None) is False and any(k.endswith(".control_trans") for k in tensors):
+        config = config.replace(flat=True)
+    if (
+        single
+        and facts.get("type") == "text_task"
+        and getattr(config, "inv_adapter", None)
+        and not any("invertible_adapters." in key for key in tensors)
+    ):
+        config = config.replace(inv_adapter=None, inv_adapter_reduction_factor=None)
+    return config
+
+
+def _skipped(engine: Engine, key: str, leave_out: list[int]) -> bool:
+    for site in engine.resolved.sites.values():
+        if site.layer_id in leave_out and key.startswith(f"{site.peer_path}."):
+            return True
+    return False
+
+
+def _dtype(engine: Engine, config: Any) -> torch.dtype | None:
+    if getattr(config, "dtype", None):
+        return getattr(torch, config.dtype)
+    return base_dtype(engine)
+
+
+def base_dtype(engine: Engine) -> torch.dtype:
+    """Return the floating-point type that the base model computes in."""
+    for parameter in engine.resolved.base.parameters():
+        if parameter.dtype.is_floating_point:
+            return parameter.dtype
+    declared = getattr(engine.model.config, "dtype", None)
+    return declared if isinstance(declared, torch.dtype) else torch.float32
+
+
+# -- fusion layers -------------------------------------------------------------------------------------
+
+
+def fusion_entries(engine: Engine, record: FusionRecord) -> list[Entry]:
+    """Return the tensors of a fusion layer."""
+    return entries(record.name, record.modules, {}, engine.resolved)
+
+
+def save_fusion(
+    engine: Engine,
+    directory: str | Path,
+    name: str,
+    *,
+    meta: dict[str, Any] | None = None,
+    head: HeadFiles | None = None,
+    safetensors: bool = True,
+) -> None:
+    """Write fusion layer *name* (and a head) into *directory*."""
+    record = engine.fusions[name]
+    facts = {
+        **model_facts(engine),
+        "config": record.config.to_dict(),
+        "name": name,
+        "adapter_names": list(record.adapters),
+        **(meta or {}),
+    }
+    tensors = tensors_to_write(fusion_entries(engine, record), file_prefix(engine))
+    with replacing(directory, FUSION_FILES) as folder:
+        _write(folder, FUSION_CONFIG, facts, (FUSION_WEIGHTS, FUSION_WEIGHTS_BIN), tensors, safetensors)
+        if head is not None:
+            _write(
+                folder, HEAD_CONFIG, head.config, (HEAD_WEIGHTS, HEAD_WEIGHTS_BIN), head.tensors, safetensors
+            )
+
+
+def read_fusion(
+    engine: Engine, directory: str | Path, *, load_as: str | None = None, prefer_bin: bool = False
+) -> FusionRecord:
+    """Read and check a fusion layer for this model; its adapters must be loaded."""
+    folder = Path(directory)
+    recover(folder)
+    facts = read_json(folder / FUSION_CONFIG)
+    _same_architecture(engine, facts, folder)
+    stored = str(facts.get("name") or ",".join(facts.get("adapter_names") or []))
+    name = load_as or stored
+    adapters = tuple(facts.get("adapter_names") or stored.split(","))
+    config = configs.AdapterFusionConfig.from_dict(facts.get("config") or {})
+    tensors = read_tensors(folder, FUSION_WEIGHTS, FUSION_WEIGHTS_BIN, prefer_bin)
+    marker = f"adapter_fusion_layer.{stored}."
+    tensors = {
+        key.replace(marker, f"adapter_fusion_layer.{name}."): value
+        for key, value in _normalise(engine, tensors, stored, stored).items()
+        if marker in key  # the peer also stores fusions whose name begins with this one's
+    }
+    with torch.device("meta"):
+        modules = build_fusion(engine, adapters, config)
+    record = FusionRecord(name, adapters, config, modules)
+    found = fusion_entries(engine, record)
+    known = {n for entry in found for n in entry.names}
+    # A fusion without query, key and value matrices has an unused `dense` in older files.
+    tensors = {k: v for k, v in tensors.items() if k in known or ".dense." not in k}
+    match(found, tensors, f"{folder} does not fit this {type(engine.model).__name__}")
+    fill(found, tensors, base_dtype(engine), engine.resolved.device())
+    return record
+
+
+def build_fusion(engine: Engine, adapters: tuple[str, ...], config: Any) -> dict[Any, Any]:
+    """Make a fusion layer's modules: one wherever all *adapters* have a bottleneck."""
+    dropout = getattr(engine.model.config, "attention_probs_dropout_prob", None) or 0.0
+    keys = [
+        key
+        for key in engine.adapters[adapters[0]].modules
+        if key.point == "out" and all(key in engine.adapters[name].modules for name in adapters)
+    ]
+    if not keys:
+        raise CheckpointError(
+            f"The adapters {', '.join(adapters)} have no bottleneck at a common place, so there is nothing to fuse."
+        )
+    return {key: AdapterFusion(config, engine.resolved.sites[key].in_features, dropout) for key in keys}
+
+
+__all__ = [
+    "HeadFiles",
+    "Loaded",
+    "base_dtype",
+    "build_fusion",
+    "read_adapter",
+    "read_fusion",
+    "read_head",
+    "save_adapter",
+    "save_fusion",
+    "write_head",
+]

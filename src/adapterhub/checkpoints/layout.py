@@ -1,0 +1,139 @@
+"""Which tensor of a file is which parameter: :func:`entries`.
+
+Canonical sites stay the same when transformers renames its modules; files use the paths of the
+``adapters`` library, kept in the architecture rows. A fused projection is one tensor in a file and one
+parameter a part in memory, stacked on the first axis in the order of the parts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from adapterhub.architectures import ResolvedModel, SiteKey
+from adapterhub.errors import CheckpointError
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One tensor of a file.
+
+    Attributes:
+        names: its name and its aliases, without the base model's prefix; the first is the one to read.
+        parts: (module, parameter name) of what it holds, stacked on the first axis.
+    """
+
+    names: tuple[str, ...]
+    parts: tuple[tuple[nn.Module, str], ...]
+
+    def parameters(self) -> list[torch.Tensor]:
+        """Return the parameters that the tensor holds."""
+        return [module.get_parameter(name) for module, name in self.parts]
+
+    def shape(self) -> tuple[int, ...]:
+        """Return the shape of the tensor in the file."""
+        shapes = [tuple(p.shape) for p in self.parameters()]
+        return (sum(s[0] for s in shapes), *shapes[0][1:])
+
+    def value(self) -> torch.Tensor:
+        """Return the tensor to write."""
+        values = self.parameters()
+        return values[0] if len(values) == 1 else torch.cat([v.detach() for v in values])
+
+
+def entries(
+    name: str, modules: dict[SiteKey, Any], shared: dict[str, Any], model: ResolvedModel
+) -> list[Entry]:
+    """Return the tensors of adapter (or fusion layer) *name*, in file order."""
+    groups: dict[tuple[str, str], list[tuple[SiteKey, Any]]] = {}
+    for key, module in modules.items():
+        path = model.sites[key].peer_path
+        stem = ".".join(part for part in (path, module.FILE_GROUP, name) if part)
+        groups.setdefault((stem, type(module).__name__), []).append((key, module))
+    result = []
+    for (stem, _), members in groups.items():
+        order = model.sites[members[0][0]].fused_parts
+        if order:
+            members = sorted(members, key=lambda item: order.index(item[0].point))
+        for parameter, names in members[0][1].file_names().items():
+            parts = tuple((module, parameter) for _, module in members)
+            result.append(Entry(tuple(f"{stem}.{n}" for n in names), parts))
+    for pool, module in shared.items():
+        stem = f"prefix_tuning.{module.FILE_GROUP}.{name}.{pool}"
+        for parameter, names in module.file_names().items():
+            result.append(Entry(tuple(f"{stem}.{n}" for n in names), ((module, parameter),)))
+    return result
+
+
+def tensors_to_write(found: Iterable[Entry], prefix: str) -> dict[str, torch.Tensor]:
+    """Return ``{file name: tensor}`` with the base model's *prefix* ("" or with its dot)."""
+    result: dict[str, torch.Tensor] = {}
+    for entry in found:
+        value = entry.value()
+        for name in entry.names:
+            result[prefix + name] = value
+    return result
+
+
+def match(found: list[Entry], tensors: dict[str, torch.Tensor], what: str) -> None:
+    """Check that *tensors* are exactly what *found* wants.
+
+    Raises:
+        CheckpointError: listing every tensor that is missing, unexpected or of the wrong shape.
+    """
+    problems: list[str] = []
+    known: set[str] = set()
+    for entry in found:
+        known.update(entry.names)
+        present = [n for n in entry.names if n in tensors]
+        if not present:
+            problems.append(f"missing: {entry.names[0]} {list(entry.shape())}")
+            continue
+        value = tensors[present[0]]
+        if tuple(value.shape) != entry.shape():
+            problems.append(
+                f"shape: {present[0]} is {list(value.shape)} in the file, {list(entry.shape())} in the model"
+            )
+        elif not value.dtype.is_floating_point:
+            problems.append(f"dtype: {present[0]} is {value.dtype}, not a floating-point tensor")
+    problems += [f"unexpected: {name} {list(tensors[name].shape)}" for name in tensors if name not in known]
+    if problems:
+        shown = "\n  - ".join(problems[:20])
+        more = f"\n  … and {len(problems) - 20} more" if len(problems) > 20 else ""
+        raise CheckpointError(
+            f"{what}: {len(problems)} tensors do not fit, nothing was loaded:\n  - {shown}{more}"
+        )
+
+
+def fill(found: list[Entry], tensors: dict[str, torch.Tensor], dtype: torch.dtype | None, device: Any) -> None:
+    """Put the (checked) tensors into the modules as their parameters."""
+    for entry in found:
+        name = next(n for n in entry.names if n in tensors)
+        value, start = tensors[name], 0
+        for module, parameter in entry.parts:
+            rows = module.get_parameter(parameter).shape[0]
+            part = value if len(entry.parts) == 1 else value[start : start + rows].clone()
+            start += rows
+            owner, _, leaf = parameter.rpartition(".")
+            target = module.get_submodule(owner) if owner else module
+            target._parameters[leaf] = nn.Parameter(part.to(device=device, dtype=dtype or part.dtype))
+
+
+def strip_prefix(tensors: dict[str, torch.Tensor], prefixes: Iterable[str]) -> dict[str, torch.Tensor]:
+    """Drop the base model's prefix from names that have it.
+
+    Raises:
+        CheckpointError: two tensors get the same name that way.
+    """
+    prefixes = tuple(f"{p}." for p in prefixes if p)
+    result: dict[str, torch.Tensor] = {}
+    for name, value in tensors.items():
+        short = next((name[len(p) :] for p in prefixes if name.startswith(p)), name)
+        if short in result:
+            raise CheckpointError(f"Two tensors of the file are the same place: {name} and {short}.")
+        result[short] = value
+    return result

@@ -1,0 +1,204 @@
+"""Keys and values: adapters inside the attention function.
+
+An attention module of transformers looks up its function by ``config._attn_implementation``. While a
+prefix is active at an attention, that one module sees its config through a :class:`ConfigView` that
+answers ``"adapterhub"``; :func:`attend` then adds the prefix and calls the function that the model's
+own config names. Masks, cache and the other layers' choice of backend stay as they were.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import AttentionInterface
+
+from adapterhub.context import local
+from adapterhub.errors import CompositionError
+
+NAME = "adapterhub"
+_BACKENDS: dict[tuple[type, str], Callable[..., Any]] = {}
+
+
+class ConfigView:
+    """A config seen through: all attributes are those of *base*, but the attention implementation."""
+
+    def __init__(self, base: Any) -> None:
+        self.__dict__["base"] = base
+        self.__dict__["_attn_implementation"] = NAME
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__") or name == "base":
+            raise AttributeError(name)
+        return getattr(self.base, name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        setattr(self.base, name, value)
+
+    @staticmethod
+    def install(module: nn.Module) -> _Installed:
+        base = module.config
+        for name in {"eager", "sdpa", base._attn_implementation}:  # type: ignore[union-attr]
+            backend(type(module), name)
+        module.config = ConfigView(base)  # type: ignore[assignment]
+        return _Installed(module)
+
+
+class _Installed:
+    """Undo of :meth:`ConfigView.install`, with the interface of a hook handle."""
+
+    def __init__(self, module: nn.Module) -> None:
+        self.module = module
+
+    def remove(self) -> None:
+        view = self.module.config
+        if isinstance(view, ConfigView):
+            self.module.config = view.base
+
+
+def uses_interface(attention: nn.Module) -> bool:
+    """Whether the module's file dispatches through the attention interface, so that prefixes can act."""
+    return any(
+        hasattr(sys.modules.get(cls.__module__), "ALL_ATTENTION_FUNCTIONS") for cls in type(attention).__mro__
+    ) and hasattr(attention, "config")
+
+
+def backend(cls: type, name: str) -> Callable[..., Any]:
+    """Return the attention function *name* as the file that defines *cls* would find it."""
+    key = (cls, name)
+    found = _BACKENDS.get(key)
+    if found is None:
+        for base in cls.__mro__:
+            home = sys.modules.get(base.__module__)
+            if hasattr(home, "ALL_ATTENTION_FUNCTIONS"):
+                break
+        else:
+            raise CompositionError(f"{cls.__name__} does not use transformers' attention interface.")
+        eager = getattr(home, "eager_attention_forward", None)
+        found = eager if name == "eager" else home.ALL_ATTENTION_FUNCTIONS.get(name, eager)  # type: ignore[union-attr]
+        if found is None:
+            raise CompositionError(f"{cls.__name__} has no attention function '{name}'.")
+        _BACKENDS[key] = found
+    return found
+
+
+def attend(
+    module: nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: Any = None,
+    **kwargs: Any,
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """The attention function ``"adapterhub"``: prepend the active prefixes, then attend as usual.
+
+    Args:
+        query, key, value: (batch, heads, length, head_dim), keys and values after rotary embedding and
+            cache.
+        attention_mask: ``None``, 2-D (flash), or (batch, 1, queries, keys) boolean or additive.
+    """
+    slot: Any = module._modules[NAME]._modules["kv"]  # type: ignore[union-attr]
+    implementation = module.config.base._attn_implementation  # type: ignore[union-attr]
+    function = _BACKENDS.get((type(module), implementation)) or backend(type(module), implementation)
+    ctx = local.ctx
+    node = slot.node if ctx.override is None else ctx.override.get(slot.index, slot.node)
+    noted = ctx.residuals.pop(slot.index, None)
+    if node is None:
+        return function(module, query, key, value, attention_mask, **kwargs)
+    family = node.family
+    state = node.run(family.begin(key, noted), slot)
+    prefix = state.k.shape[2]
+    if not prefix:
+        return function(module, query, key, value, attention_mask, **kwargs)
+    causal = kwargs.get("is_causal")
+    causal = getattr(module, "is_causal", True) if causal is None else causal
+    queries = query.shape[2]
+    if attention_mask is None and implementation == "sdpa" and causal and queries > 1:
+        # sdpa without a mask means top-left causal; beyond the queries the cache is still empty.
+        key, value = key[:, :, :queries], value[:, :, :queries]
+        attention_mask = torch.ones(queries, queries, dtype=torch.bool, device=query.device).tril()[None, None]
+        if kwargs.get("position_bias") is not None:
+            kwargs["position_bias"] = kwargs["position_bias"][..., :queries]
+    bias = kwargs.get("position_bias")
+    if bias is not None:
+        kwargs["position_bias"] = _extend_bias(slot, module, bias, prefix, ctx)
+    mask = _extend_mask(ctx, attention_mask, prefix, state.valid, query, key.shape[2], implementation)
+    key = torch.cat([state.k, key], 2)
+    value = torch.cat([state.v, value], 2)
+    output, weights = function(module, query, key, value, mask, **kwargs)
+    return output, None if weights is None else weights[..., prefix:]
+
+
+def _extend_mask(
+    ctx: Any,
+    mask: Any,
+    prefix: int,
+    valid: torch.Tensor | None,
+    query: torch.Tensor,
+    keys: int,
+    implementation: str,
+) -> Any:
+    if mask is None:
+        if valid is None:
+            return None
+        seen = torch.ones(valid.shape[0], keys, dtype=torch.bool, device=valid.device)
+        full = torch.cat([valid, seen], 1)
+        if implementation.startswith("flash"):
+            return full
+        full = full[:, None, None, :]
+        return full if implementation == "sdpa" else _additive(full, query.dtype)
+    if not isinstance(mask, torch.Tensor):
+        raise CompositionError(
+            f"Prefix tuning cannot extend a {type(mask).__name__} (attention implementation "
+            f"'{implementation}'); load the model with attn_implementation='sdpa' or 'eager'."
+        )
+    share = valid is None and not torch.compiler.is_compiling()
+    if share and (kept := ctx.cache.get(("mask", id(mask), prefix))) is not None:
+        return kept[1]
+    if mask.dim() == 2:
+        left = mask.new_ones(mask.shape[0], prefix) if valid is None else valid.to(mask.dtype)
+        extended = torch.cat([left.expand(mask.shape[0], -1), mask], 1)
+    else:
+        rows = mask.shape[0] if valid is None else max(mask.shape[0], valid.shape[0])
+        shape = (rows, mask.shape[1], mask.shape[2], prefix)
+        if mask.dtype == torch.bool:
+            left = mask.new_ones(1) if valid is None else valid[:, None, None, :]
+        else:
+            left = mask.new_zeros(1) if valid is None else _additive(valid[:, None, None, :], mask.dtype)
+        extended = torch.cat([left.expand(shape), mask.expand(rows, -1, -1, -1)], -1)
+    if share:  # all layers get the same mask object: extend it once; keeping it keeps its id unique
+        ctx.cache["mask", id(mask), prefix] = (mask, extended)
+    return extended
+
+
+def _additive(visible: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    zero = torch.zeros(1, dtype=dtype, device=visible.device)
+    return torch.where(visible, zero, torch.finfo(dtype).min)
+
+
+def _extend_bias(slot: Any, module: nn.Module, bias: torch.Tensor, prefix: int, ctx: Any) -> torch.Tensor:
+    """Widen a relative position bias (T5) to prefix + keys columns.
+
+    The peer numbers the memory from the first prefix position while queries keep their numbers, and
+    adapters were trained with that: column m has the bias of distance m - i. So the model's own
+    columns come first and *prefix* further ones follow.
+    """
+    owner: Any = slot.site.bias_host
+    if owner is None:  # cross-attention: the bias is zero throughout
+        return torch.nn.functional.pad(bias, (prefix, 0))
+    kept = ctx.cache.get(("bias", id(bias), prefix))
+    if kept is not None and not torch.compiler.is_compiling():
+        return kept[1]
+    queries, keys = bias.shape[-2:]
+    seen = ctx.cache.pop(("seen", slot.index), 0)
+    extended = owner.compute_bias(queries, keys + prefix, device=bias.device, past_seen_tokens=seen)
+    extended = extended.to(bias.dtype)
+    if not torch.compiler.is_compiling():
+        ctx.cache["bias", id(bias), prefix] = (bias, extended)
+    return extended
+
+
+AttentionInterface.register(NAME, attend)

@@ -1,0 +1,194 @@
+"""Where a forward pass begins and ends.
+
+Hooks on the model and on every ``PreTrainedModel`` inside it open a fresh context when none is open
+(``generate`` calls an encoder directly, so the outermost model is not always the same), take
+adapterhub's own keyword arguments out, replicate the batch for Parallel and attach what was collected.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import nn
+from transformers.utils import ModelOutput
+
+from adapterhub.context import Context, local
+
+#: Inputs whose first axis is the batch, in order of preference.
+BATCH_INPUTS = (
+    "input_ids",
+    "inputs_embeds",
+    "pixel_values",
+    "input_features",
+    "input_values",
+    "decoder_input_ids",
+    "decoder_inputs_embeds",
+)
+#: Keyword arguments of a forward call that are ours.
+OWN_ARGUMENTS = (
+    "adapter_rows",
+    "task_ids",
+    "output_adapter_fusion_attentions",
+    "output_adapter_gating_scores",
+    "adapter_input_parallelized",
+)
+#: Inputs that belong to the state of a generation, which is replicated from its start.
+STATEFUL = ("past_key_values", "cache_position", "encoder_outputs")
+
+
+class Boundary:
+    """The hooks that open and close forward passes of one engine."""
+
+    def __init__(self, engine: Any) -> None:
+        self.engine = engine
+
+    def install(self, modules: list[nn.Module]) -> list[Any]:
+        """Hook *modules*; return the handles."""
+        handles = []
+        for module in modules:
+            handles.append(module.register_forward_pre_hook(self.enter, with_kwargs=True))
+            handles.append(module.register_forward_hook(self.leave, always_call=True))
+        return handles
+
+    def enter(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Open a context if none is open; replicate the inputs if that is due here."""
+        own = [name for name in OWN_ARGUMENTS if name in kwargs]
+        if own:
+            given = {name: kwargs[name] for name in own}
+            kwargs = {name: value for name, value in kwargs.items() if name not in given}
+        else:
+            given = {}
+        ctx = local.ctx
+        if not ctx.open:
+            ctx = self._open(module, ctx, given)
+        elif given:
+            self._apply(ctx, given)
+        channels = self.engine.channels(ctx)
+        if channels > 1 and not ctx.replicated and self.engine.replicates_at(module):
+            ctx.replicated = True
+            args, kwargs = replicate_inputs(args, kwargs, channels)
+        return args, kwargs
+
+    def _open(self, module: nn.Module, outer: Context, given: dict[str, Any]) -> Context:
+        ctx = outer.derive(open=True)
+        ctx.opened_by, ctx.outer = module, outer
+        if given:
+            self._apply(ctx, given)
+        self.engine.prepare_checkpointing()
+        local.ctx = ctx
+        return ctx
+
+    def _apply(self, ctx: Context, given: dict[str, Any]) -> None:
+        rows = given.get("adapter_rows", given.get("task_ids"))
+        if rows is not None:
+            ctx.rows = self.engine.rows_tensor(rows)
+        wanted = [n for n in given if n.startswith("output_") and given[n]]
+        if wanted:
+            ctx.collect = {"wanted": wanted}
+        if given.get("adapter_input_parallelized"):
+            ctx.replicated = True
+
+    def leave(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
+        """Close the context that this module opened. Also runs when the forward raised."""
+        ctx = local.ctx
+        if ctx.opened_by is not module:
+            return None
+        assert ctx.outer is not None
+        local.ctx = ctx.outer
+        if ctx.collect is None or output is None:
+            return None
+        return self.engine.attach_collected(output, ctx.collect)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Boundary:
+        import copy
+
+        return Boundary(copy.deepcopy(self.engine, memo))
+
+
+def batch_size(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> int | None:
+    """Return the batch size of a call, or ``None`` if no input tells it."""
+    for value in args:
+        if isinstance(value, torch.Tensor):
+            return value.shape[0]
+    for name in BATCH_INPUTS:
+        value = kwargs.get(name)
+        if isinstance(value, torch.Tensor):
+            return value.shape[0]
+    encoded = kwargs.get("encoder_outputs")
+    return encoded[0].shape[0] if encoded is not None else None
+
+
+def replicate_inputs(
+    args: tuple[Any, ...], kwargs: dict[str, Any], channels: int
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Repeat every tensor whose first axis is the batch, channel after channel."""
+    size = batch_size(args, kwargs)
+    if size is None:
+        return args, kwargs
+    new = {
+        name: value if name in STATEFUL[:2] else repeat(value, size, channels)
+        for name, value in kwargs.items()
+    }
+    return tuple(repeat(value, size, channels) for value in args), new
+
+
+def repeat(value: Any, size: int, channels: int) -> Any:
+    """Repeat one input, looking into tuples, lists and mappings."""
+    if isinstance(value, torch.Tensor):
+        if value.dim() == 0 or value.shape[0] != size:
+            return value
+        return value.repeat(channels, *([1] * (value.dim() - 1)))
+    if isinstance(value, ModelOutput):
+        return type(value)(**{key: repeat(item, size, channels) for key, item in value.items()})
+    if isinstance(value, dict):
+        return {key: repeat(item, size, channels) for key, item in value.items()}
+    if isinstance(value, (list, tuple)) and value and isinstance(value[0], torch.Tensor):
+        return type(value)(repeat(item, size, channels) for item in value)
+    return value
+
+
+class CheckpointInContext:
+    """A gradient-checkpointing function that recomputes in the context of its forward pass.
+
+    Autograd recomputes a block long after the forward pass has closed its context, perhaps on another
+    thread. *function* is transformers' own (``torch.utils.checkpoint.checkpoint`` with arguments).
+    """
+
+    def __init__(self, function: Any) -> None:
+        self.function = function
+
+    def __call__(self, run: Any, *args: Any, **kwargs: Any) -> Any:
+        keywords = getattr(self.function, "keywords", {})
+        if keywords.get("use_reentrant", True) and torch.is_grad_enabled():
+            args = _with_gradient(args)
+        return self.function(RunInContext(run, local.ctx), *args, **kwargs)
+
+
+def _with_gradient(args: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Reentrant checkpointing returns gradients only if an input wants one; a frozen base has none."""
+    tensors = [i for i, a in enumerate(args) if isinstance(a, torch.Tensor) and a.is_floating_point()]
+    if not tensors or any(args[i].requires_grad for i in tensors):
+        return args
+    changed = list(args)
+    changed[tensors[0]] = args[tensors[0]].detach().requires_grad_(True)
+    return tuple(changed)
+
+
+class RunInContext:
+    """Calls *run*; outside of the forward pass it was made in, with a fresh copy of its context."""
+
+    def __init__(self, run: Any, ctx: Context) -> None:
+        self.run = run
+        self.ctx = ctx
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if local.ctx is self.ctx:
+            return self.run(*args, **kwargs)
+        previous = local.ctx
+        local.ctx = self.ctx.derive(collect=None)
+        try:
+            return self.run(*args, **kwargs)
+        finally:
+            local.ctx = previous

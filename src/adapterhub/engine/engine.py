@@ -1,0 +1,500 @@
+"""The engine of one model: its sites, its adapters, what is active, and how to undo it all."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import PreTrainedModel
+
+from adapterhub.architectures import ResolvedModel, Row, SiteKey, resolve
+from adapterhub.composition import AdapterCompositionBlock, Fuse, Route, names_in, width
+from adapterhub.context import Context, local, using
+from adapterhub.engine import evaluate
+from adapterhub.engine.attention import uses_interface
+from adapterhub.engine.boundary import Boundary, CheckpointInContext, replicate_inputs
+from adapterhub.engine.sites import CHILD, Site, Slot
+from adapterhub.errors import ArchitectureError, CompositionError, UnknownAdapterError, did_you_mean
+
+_LOCK = threading.RLock()
+
+
+@dataclass(eq=False)
+class AdapterRecord:
+    """One adapter in one model.
+
+    Attributes:
+        name, config: as given.
+        modules: its module at each place.
+        shared: modules that belong to the adapter as a whole (prefix pools), by name.
+    """
+
+    name: str
+    config: Any
+    modules: dict[SiteKey, nn.Module] = field(default_factory=dict)
+    shared: dict[str, nn.Module] = field(default_factory=dict)
+
+    def parameters(self) -> Iterator[nn.Parameter]:
+        """Yield every parameter once."""
+        for module in (*self.modules.values(), *self.shared.values()):
+            yield from module.parameters()
+
+
+@dataclass(eq=False)
+class FusionRecord:
+    """One fusion layer: at each place where all its adapters are."""
+
+    name: str
+    adapters: tuple[str, ...]
+    config: Any
+    modules: dict[SiteKey, nn.Module] = field(default_factory=dict)
+
+    def parameters(self) -> Iterator[nn.Parameter]:
+        """Yield every parameter once."""
+        for module in self.modules.values():
+            yield from module.parameters()
+
+
+@dataclass(eq=False)
+class Plan:
+    """A composition tree, compiled for one model.
+
+    Attributes:
+        nodes: (slot, node) pairs of the places that take part.
+        hooks: (slot, hook kinds) of the same places.
+        width: channels of Parallel.
+    """
+
+    tree: AdapterCompositionBlock | None
+    skip_layers: frozenset[int]
+    nodes: tuple[tuple[Slot, Any], ...]
+    hooks: dict[int, frozenset[str]]
+    width: int
+
+
+
+class Engine:
+    """Everything adapterhub keeps about one model.
+
+    Args:
+        model: a Hugging Face model.
+        row: its family's row; default: from the table, else detected.
+    """
+
+    def __init__(self, model: nn.Module, row: Row | None = None) -> None:
+        if getattr(model, "_hf_peft_config_loaded", False):
+            raise ArchitectureError(
+                f"{type(model).__name__} already carries PEFT adapters; unload them first."
+            )
+        self.model = model
+        self.resolved: ResolvedModel = resolve(model, row)
+        self.adapters: dict[str, AdapterRecord] = {}
+        self.fusions: dict[str, FusionRecord] = {}
+        self.slots: dict[SiteKey, Slot] = {}
+        self.active: Plan | None = None
+        #: The model has heads of ours, which want the batch as it was given.
+        self.own_heads = False
+        self.merged: dict[str, list[tuple[nn.Module, str, torch.Tensor]]] = {}
+        self._plans: dict[tuple[Any, frozenset[int]], Plan] = {}
+        self._visiting: dict[int, Plan] = {}
+        self._boundary = Boundary(self)
+        self._boundary_handles: list[Any] = []
+        self._checkpointed: list[nn.Module] = []
+        self._keys = IgnoredKeys(self)
+        self._keys_before: Any = getattr(model, "_keys_to_ignore_on_save", None)
+        if isinstance(model, PreTrainedModel):
+            self._keys.base = set(self._keys_before or ())
+            model._keys_to_ignore_on_save = self._keys  # type: ignore[assignment]
+
+    # -- adding and removing -----------------------------------------------------------------------
+
+    def slot_for(self, key: SiteKey) -> Slot:
+        """Return the slot at *key*, hanging it into the model if it is the first use."""
+        slot = self.slots.get(key)
+        if slot is None:
+            site = self.resolved.sites[key]
+            holder = site.host._modules.get(CHILD)
+            if holder is None:
+                holder = Site()
+                holder.train(site.host.training)
+                site.host._modules[CHILD] = holder
+            slot = Slot(site)
+            slot.train(site.host.training)
+            holder._modules[key.point] = slot
+            self.slots[key] = slot
+        return slot
+
+    def add(self, record: AdapterRecord) -> None:
+        """Put a finished adapter into the model. Everything was checked before; this cannot fail half-way."""
+        for key, module in record.modules.items():
+            site = self.resolved.sites[key]
+            if key.point == "kv" and not uses_interface(site.host):
+                raise ArchitectureError(
+                    f"{type(site.host).__name__} does not call transformers' attention interface, so prefix "
+                    f"tuning cannot act at {key}; use another method, or leave_out."
+                )
+        for key, module in record.modules.items():
+            slot = self.slot_for(key)
+            module.train(slot.host.training)
+            slot._modules[record.name if record.name != "fusions" else "fusions."] = module
+        if record.shared:
+            holder = self.resolved.base._modules.setdefault(CHILD, Site())
+            shared = holder._modules.setdefault("shared", nn.Module())  # type: ignore[union-attr]
+            shared._modules[record.name] = nn.ModuleDict(record.shared)  # type: ignore[union-attr]
+            shared.train(self.resolved.base.training)  # type: ignore[union-attr]
+        self.adapters[record.name] = record
+        self._forget_plans(record.name)
+
+    def remove(self, name: str) -> None:
+        """Take an adapter out of the model, with every slot that is empty then."""
+        record = self.adapters.pop(name)
+        if self.active is not None and name in names_in(self.active.tree):
+            self.activate(None)
+        self._forget_plans(name)
+        for key in record.modules:
+            slot = self.slots[key]
+            slot._modules.pop(name if name != "fusions" else "fusions.", None)
+            slot.stacks.clear()
+        holder = self.resolved.base._modules.get(CHILD)
+        if record.shared and holder is not None:
+            shared: Any = holder._modules["shared"]
+            shared._modules.pop(name, None)
+            if not shared._modules:
+                holder._modules.pop("shared")
+        self._drop_empty()
+
+    def add_fusion(self, record: FusionRecord) -> None:
+        """Put a finished fusion layer into the model."""
+        for key, module in record.modules.items():
+            slot = self.slot_for(key)
+            module.train(slot.host.training)
+            slot.fusions._modules[record.name] = module
+        self.fusions[record.name] = record
+        self._plans.clear()
+
+    def remove_fusion(self, name: str) -> None:
+        """Take a fusion layer out of the model."""
+        record = self.fusions.pop(name)
+        if self.active is not None and any(
+            isinstance(node, Fuse) and node.name == name for node in _walk(self.active.tree)
+        ):
+            self.activate(None)
+        for key in record.modules:
+            self.slots[key].fusions._modules.pop(name, None)
+        self._plans.clear()
+
+    def _drop_empty(self) -> None:
+        for key, slot in list(self.slots.items()):
+            if len(slot._modules) == 1 and not slot.fusions._modules:
+                slot.install(frozenset())
+                holder: Any = slot.host._modules[CHILD]
+                holder._modules.pop(key.point)
+                del self.slots[key]
+                if not holder._modules:
+                    del slot.host._modules[CHILD]
+        holder = self.resolved.base._modules.get(CHILD)
+        if holder is not None and not holder._modules:
+            del self.resolved.base._modules[CHILD]
+
+    def detach(self) -> None:
+        """Undo everything: hooks, children, config views, checkpoint wrappers."""
+        for name in list(self.merged):
+            self.unmerge(name)
+        self.activate(None)
+        for name in list(self.fusions):
+            self.remove_fusion(name)
+        for name in list(self.adapters):
+            self.remove(name)
+        for module in self._checkpointed:
+            function = getattr(module, "_gradient_checkpointing_func", None)
+            if isinstance(function, CheckpointInContext):
+                module._gradient_checkpointing_func = function.function  # type: ignore[assignment]
+        self._checkpointed.clear()
+        if isinstance(self.model, PreTrainedModel):
+            self.model._keys_to_ignore_on_save = self._keys_before
+
+    # -- activating --------------------------------------------------------------------------------
+
+    def plan(self, tree: AdapterCompositionBlock | None, skip_layers: frozenset[int] = frozenset()) -> Plan:
+        """Compile *tree*, or return the plan compiled before.
+
+        Raises:
+            UnknownAdapterError: a name that is not loaded. CompositionError: no meaning at some place.
+        """
+        key = (tree, skip_layers)
+        found = self._plans.get(key)
+        if found is None:
+            if len(self._plans) > 4096:
+                self._plans.clear()
+            found = self._plans[key] = self._compile(tree, skip_layers)
+        return found
+
+    def _compile(self, tree: AdapterCompositionBlock | None, skip_layers: frozenset[int]) -> Plan:
+        names = list(dict.fromkeys(names_in(tree)))
+        for name in names:
+            if name not in self.adapters:
+                raise UnknownAdapterError(
+                    f"No adapter '{name}' in this {type(self.model).__name__}; loaded: "
+                    f"{', '.join(sorted(self.adapters)) or 'none'}.{did_you_mean(name, self.adapters)}"
+                )
+        keys = {key: None for name in names for key in self.adapters[name].modules}
+        nodes, hooks = [], {}
+        for key in keys:
+            slot = self.slots[key]
+            if slot.site.layer_id in skip_layers:
+                continue
+            node = evaluate.compile_node(tree, slot, self._fusion_of)
+            if node is None:
+                continue
+            node = evaluate.simplify(node)
+            nodes.append((slot, node))
+            hooks[slot.index] = slot.needs(list(node.modules))  # type: ignore[union-attr]
+        return Plan(tree, skip_layers, tuple(nodes), hooks, width(tree))
+
+    def _fusion_of(self, slot: Slot, block: Fuse) -> nn.Module | None:
+        if slot.site.key.point != "out":
+            return None
+        record = self.fusions.get(block.name)
+        if record is None:
+            raise UnknownAdapterError(
+                f"No fusion layer '{block.name}' for {block!r}; add it with add_adapter_fusion({block!r}) "
+                f"or load it. There are: {', '.join(self.fusions) or 'none'}."
+            )
+        module = record.modules.get(slot.site.key)
+        if module is None:
+            raise CompositionError(f"Fusion '{block.name}' has no layer at {slot.site.key}.")
+        return module
+
+    def activate(
+        self, tree: AdapterCompositionBlock | None, skip_layers: Sequence[int] | None = None
+    ) -> None:
+        """Make *tree* the model's setup; ``None``: the bare base model, without a hook left."""
+        plan = None
+        if tree is not None:
+            plan = self.plan(tree, frozenset(skip_layers) if skip_layers else frozenset())
+        old = self.active
+        if plan is old:
+            return
+        same = plan is not None and old is not None and plan.hooks == old.hooks
+        if not same or self._visiting:
+            with _LOCK:
+                self._install(plan)
+        if old is not None and not same:
+            for slot, _ in old.nodes:
+                slot.__dict__["node"] = None
+        if plan is not None:
+            for slot, node in plan.nodes:
+                slot.__dict__["node"] = node
+        self.active = plan
+
+    def _install(self, plan: Plan | None) -> None:
+        """Bring the hooks into line with *plan* and the setups that threads are visiting with."""
+        wanted: dict[int, frozenset[str]] = dict(plan.hooks) if plan is not None else {}
+        for visitor in self._visiting.values():
+            for index, kinds in visitor.hooks.items():
+                wanted[index] = wanted.get(index, frozenset()) | kinds
+        for slot in self.slots.values():
+            slot.install(wanted.get(slot.index, frozenset()))
+        if wanted and not self._boundary_handles:
+            self._boundary_handles = self._boundary.install(self.boundaries())
+        elif not wanted and self._boundary_handles:
+            for handle in self._boundary_handles:
+                handle.remove()
+            self._boundary_handles = []
+
+    def boundaries(self) -> list[nn.Module]:
+        """Return the modules where a forward pass may begin."""
+        inner = [m for m in self.model.modules() if isinstance(m, PreTrainedModel) and m is not self.model]
+        return [self.model, *inner]
+
+    def visit(self, tree: AdapterCompositionBlock | None, ctx: Context) -> None:
+        """Let the thread that runs in *ctx* use *tree* instead of the model's setup."""
+        plan = self.plan(tree)
+        nodes = dict.fromkeys(slot.index for slot in self.slots.values())
+        nodes.update({slot.index: node for slot, node in plan.nodes})
+        ctx.override = {**(ctx.override or {}), **nodes}
+        ctx.override_plans = {**(ctx.override_plans or {}), id(self): plan}
+        with _LOCK:
+            self._visiting[id(ctx)] = plan
+            self._install(self.active)
+
+    def leave(self, ctx: Context) -> None:
+        """End a visit. The hooks stay until the next activation: another thread may be running."""
+        with _LOCK:
+            self._visiting.pop(id(ctx), None)
+            if not self._visiting:
+                self._install(self.active)
+
+    def _forget_plans(self, name: str) -> None:
+        stale = [key for key in self._plans if name in names_in(key[0])]
+        for key in stale:
+            del self._plans[key]
+
+    # -- what the boundary asks --------------------------------------------------------------------
+
+    def channels(self, ctx: Context) -> int:
+        """Return how many copies of the batch the setup in force needs."""
+        plan = self.plan_in(ctx)
+        return 1 if plan is None else plan.width
+
+    def plan_in(self, ctx: Context) -> Plan | None:
+        """Return the plan in force for a thread that runs in *ctx*."""
+        if ctx.override_plans is not None and id(self) in ctx.override_plans:
+            return ctx.override_plans[id(self)]
+        return self.active
+
+    def replicates_at(self, module: nn.Module) -> bool:
+        """Whether the batch is replicated at *module*: heads of ours want the original batch."""
+        return not (self.own_heads and module is self.model)
+
+    def rows_tensor(self, rows: Any) -> torch.Tensor:
+        """Turn indices or child names into the (batch,) routing tensor."""
+        if isinstance(rows, torch.Tensor):
+            return rows
+        rows = list(rows)
+        if any(isinstance(row, str) or row is None for row in rows):
+            names = self._route_children()
+            unknown = [row for row in rows if isinstance(row, str) and row not in names]
+            if unknown:
+                raise UnknownAdapterError(
+                    f"adapter_rows names '{unknown[0]}', which is no child of the active Route "
+                    f"({', '.join(map(str, names))}).{did_you_mean(unknown[0], [n for n in names if n])}"
+                )
+            rows = [-1 if row is None else names.index(row) if isinstance(row, str) else row for row in rows]
+        return torch.tensor(rows, dtype=torch.int64, device=self.resolved.device())
+
+    def _route_children(self) -> list[str | None]:
+        plan = self.plan_in(local.ctx)
+        for node in _walk(plan.tree if plan is not None else None):
+            if isinstance(node, Route):
+                return [c if isinstance(c, str) or c is None else c.last() for c in node.children]
+        raise CompositionError("adapter_rows was given, but the active setup has no Route.")
+
+    def prepare_checkpointing(self) -> None:
+        """Wrap the checkpoint functions, if gradient checkpointing is on, to recompute in context."""
+        if torch.compiler.is_compiling() or not self.model.training:
+            return
+        first = self.resolved.layers[0]
+        function = getattr(first, "_gradient_checkpointing_func", None)
+        if function is None or isinstance(function, CheckpointInContext):
+            return
+        for module in self.model.modules():
+            function = module.__dict__.get("_gradient_checkpointing_func")
+            if function is not None and not isinstance(function, CheckpointInContext):
+                module._gradient_checkpointing_func = CheckpointInContext(function)  # type: ignore[assignment]
+                self._checkpointed.append(module)
+
+    def attach_collected(self, output: Any, collect: dict[str, Any]) -> Any:
+        """Add fusion attentions and gates to a model output, by adapter, layer and location."""
+        results = {}
+        if "output_adapter_fusion_attentions" in collect["wanted"]:
+            results["adapter_fusion_attentions"] = self._by_place(collect.get("fusions", []), self.fusions)
+        if "output_adapter_gating_scores" in collect["wanted"]:
+            results["adapter_gating_scores"] = self._by_place(collect.get("gates", []), self.adapters)
+        if isinstance(output, tuple):
+            return (*output, *results.values())
+        for name, value in results.items():
+            output[name] = value
+        return output
+
+    def _by_place(self, collected: list[Any], records: dict[str, Any]) -> dict[str, Any]:
+        owner = {
+            id(module): (name, key) for name, record in records.items() for key, module in record.modules.items()
+        }
+        result: dict[str, Any] = {}
+        for module, value in collected:
+            name, key = owner[id(module)]
+            site = self.resolved.sites[key]
+            places = result.setdefault(name, {}).setdefault(site.layer_id, {})
+            array = value.detach().float().cpu().squeeze(-1).numpy() if value.shape[-1] == 1 else (
+                value.detach().float().cpu().numpy()
+            )
+            places[location_name(key)] = array
+        return result
+
+    def generate(self, original: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Call *original* (``model.generate``) so that rows follow beams and Parallel its channels."""
+        ctx = local.ctx.derive(expandable=True)
+        rows = kwargs.pop("adapter_rows", None)
+        if rows is not None:
+            ctx.rows = self.rows_tensor(rows)
+        channels = self.channels(ctx)
+        if channels > 1 and not kwargs.pop("adapter_input_parallelized", False):
+            args, kwargs = replicate_inputs(args, kwargs, channels)
+        ctx.replicated = True
+        with using(ctx):
+            return original(*args, **kwargs)
+
+    # -- merging -----------------------------------------------------------------------------------
+
+    def merge(self, name: str, changes: Sequence[tuple[SiteKey, torch.Tensor]]) -> None:
+        """Add (out, in) changes to host weights; the old weights are kept, to be put back bit for bit."""
+        from adapterhub.architectures.resolve import transposed
+
+        kept, done = [], set()
+        for key, _ in changes:
+            host = self.resolved.sites[key].host
+            if id(host) not in done:
+                done.add(id(host))
+                kept.append((host, "weight", host.weight.detach().clone()))  # type: ignore[operator]
+        with torch.no_grad():
+            for key, change in changes:
+                site = self.resolved.sites[key]
+                weight: Any = site.host.weight
+                rows = weight.t() if transposed(site.host) else weight
+                if site.slice is not None:
+                    rows = rows[site.slice[0] : site.slice[1]]
+                rows.add_(change.to(rows.dtype))
+        self.merged[name] = kept
+
+    def unmerge(self, name: str) -> None:
+        """Put back the weights as they were before :meth:`merge`."""
+        with torch.no_grad():
+            for host, attribute, value in self.merged.pop(name):
+                getattr(host, attribute).copy_(value)
+
+
+def location_name(key: SiteKey) -> str:
+    """Return the peer's word for a place: ``mh_adapter``, ``output_adapter``, ``selfattn_lora``, …"""
+    if key.point == "out":
+        return {"self": "mh_adapter", "cross": "cross_adapter", "ffn": "output_adapter"}[key.sublayer or "ffn"]
+    if key.point == "kv":
+        return f"{key.sublayer}_prefix"
+    if key.point == "up":
+        return "intermediate_lora"
+    return "output_lora" if key.point == "down" else "selfattn_lora"
+
+
+def _walk(node: Any) -> Iterator[Any]:
+    if isinstance(node, AdapterCompositionBlock):
+        yield node
+        for child in node.children:
+            yield from _walk(child)
+
+
+class IgnoredKeys:
+    """The set of keys that ``save_pretrained`` leaves out: the adapters', whatever they are just then."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self.base: set[str] = set()
+
+    def __iter__(self) -> Iterator[str]:
+        yield from self.base
+        marker = f"{CHILD}."
+        for key in self.engine.model.state_dict():
+            if key.startswith(marker) or f".{marker}" in key:
+                yield key
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+    def __contains__(self, key: object) -> bool:
+        return any(key == mine for mine in self)
+
+    def update(self, keys: Any) -> None:
+        self.base.update(keys)

@@ -1,0 +1,305 @@
+"""Composition, evaluated once for all places: a tree of nodes over states.
+
+``activate`` prunes the composition tree per slot to the adapters that have a module there; the result
+is a small immutable tree of the classes below. Who prepares the input of an adapter follows one
+rule: *the block that holds it* (``Family.enter``), once, for its first child (:class:`FuseNode`: its
+last); a Stack prepares each of its children anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+
+from adapterhub.composition import (
+    AdapterCompositionBlock,
+    Average,
+    BatchSplit,
+    Fuse,
+    Node,
+    Parallel,
+    Route,
+    Split,
+    Stack,
+    width,
+)
+from adapterhub.context import local
+from adapterhub.errors import CompositionError
+
+
+class PlanNode:
+    """A node of a plan; ``run`` maps a state to a state."""
+
+    __slots__ = ("family", "modules")
+
+    def __init__(self, modules: Sequence[Any]) -> None:
+        self.modules = tuple(modules)  # leaves' modules in reading order
+        self.family = self.modules[0].family
+
+    def run(self, state: Any, slot: Any) -> Any:
+        raise NotImplementedError
+
+    def run_site(self, h: torch.Tensor, x: Any, slot: Any) -> torch.Tensor:
+        """Evaluate the whole plan for a host's output *h*; *x* is its input or residual."""
+        family = self.family
+        return family.end(self.run(family.begin(h, x), slot), slot)
+
+
+class Single(PlanNode):
+    """One adapter alone: no state is built."""
+
+    __slots__ = ("alone", "module")
+
+    def __init__(self, module: Any) -> None:
+        super().__init__([module])
+        self.module = module
+        self.alone = getattr(self.family, "alone", None)
+
+    def run(self, state: Any, slot: Any) -> Any:
+        return self.family.apply(self.family.enter(state, self.module, slot), self.module, slot)
+
+    def run_site(self, h: torch.Tensor, x: Any, slot: Any) -> torch.Tensor:
+        return self.alone(h, x, self.module, slot)  # type: ignore[misc]
+
+
+class Leaf(PlanNode):
+    """One adapter whose input its block has prepared."""
+
+    __slots__ = ("module",)
+
+    def __init__(self, module: Any) -> None:
+        super().__init__([module])
+        self.module = module
+
+    def run(self, state: Any, slot: Any) -> Any:
+        return self.family.apply(state, self.module, slot)
+
+
+class Block(PlanNode):
+    """A node with children; ``None`` stands for a child without a module here."""
+
+    __slots__ = ("children",)
+
+    def __init__(self, children: Sequence[PlanNode | None]) -> None:
+        super().__init__([m for child in children if child is not None for m in child.modules])
+        self.children = tuple(children)
+
+    def child(self, index: int, entered: Any, state: Any, slot: Any) -> Any:
+        """Run one child on the prepared state; a missing one leaves its part as the model made it."""
+        node = self.children[index]
+        return state if node is None else node.run(entered, slot)
+
+
+class StackNode(Block):
+    __slots__ = ()
+
+    def run(self, state: Any, slot: Any) -> Any:
+        for node in self.children:
+            if isinstance(node, Leaf):
+                state = self.family.enter(state, node.module, slot)
+            if node is not None:
+                state = node.run(state, slot)
+        return state
+
+
+class AverageNode(Block):
+    __slots__ = ("weights",)
+
+    def __init__(self, children: Sequence[PlanNode | None], weights: Sequence[float]) -> None:
+        super().__init__(children)
+        self.weights = tuple(weights)
+
+    def run(self, state: Any, slot: Any) -> Any:
+        entered = self.family.enter(state, self.modules[0], slot)
+        states = [self.child(i, entered, state, slot) for i in range(len(self.children))]
+        return self.family.average(states, self.weights, slot)
+
+
+class FuseNode(Block):
+    __slots__ = ("fusion",)
+
+    def __init__(self, children: Sequence[PlanNode | None], fusion: Any) -> None:
+        super().__init__([child for child in children if child is not None])
+        self.fusion = fusion
+
+    def run(self, state: Any, slot: Any) -> Any:
+        entered = self.family.enter(state, self.modules[-1], slot)
+        states = [node.run(entered, slot) for node in self.children if node is not None]
+        return self.family.fuse(entered, states, self.fusion, slot)
+
+
+class PartsNode(Block):
+    """Children on parts of the batch (axis 0) or of the sequence (axis 1)."""
+
+    __slots__ = ("axis", "sizes")
+
+    def __init__(self, children: Sequence[PlanNode | None], sizes: Sequence[int], axis: int) -> None:
+        super().__init__(children)
+        self.sizes = tuple(sizes)
+        self.axis = axis
+
+    def run(self, state: Any, slot: Any) -> Any:
+        sizes = self.parts(state[0].shape[self.axis], slot)
+        entered = self.family.enter(state, self.modules[0], slot)
+        states, start = [], 0
+        for index, size in enumerate(sizes):
+            parts = [self.family.part(s, start, start + size, self.axis) for s in (entered, state)]
+            states.append(self.child(index, *parts, slot))
+            start += size
+        return self.family.join(states, self.axis, slot)
+
+    def parts(self, total: int, slot: Any) -> Sequence[int]:
+        """Return the sizes for *total* rows or positions."""
+        wanted = sum(self.sizes)
+        if wanted == total:
+            return self.sizes
+        if self.axis == 0 and local.ctx.expandable and total % wanted == 0:
+            return [size * (total // wanted) for size in self.sizes]
+        what, where = ("BatchSplit", "rows") if self.axis == 0 else ("Split", "positions")
+        raise CompositionError(
+            f"{what} over {list(self.sizes)} = {wanted} {where} met an input of {total} {where} at "
+            f"{slot.site.key}; activate a {what} whose sizes add up to {total}."
+        )
+
+
+class ParallelNode(PartsNode):
+    """Children on the copies of the batch."""
+
+    __slots__ = ()
+
+    def __init__(self, children: Sequence[PlanNode | None], widths: Sequence[int]) -> None:
+        super().__init__(children, widths, 0)
+
+    def parts(self, total: int, slot: Any) -> Sequence[int]:
+        channels = sum(self.sizes)
+        if total % channels:
+            raise CompositionError(
+                f"Parallel with {channels} channels met {total} rows at {slot.site.key}, which do not "
+                "divide; pass the whole batch to the model itself, so that it is replicated there."
+            )
+        return [size * (total // channels) for size in self.sizes]
+
+
+class RouteNode(Block):
+    """Each row's child is data: ``context.rows``."""
+
+    __slots__ = ("flat",)
+
+    def __init__(self, children: Sequence[PlanNode | None]) -> None:
+        super().__init__(children)
+        self.flat = all(node is None or isinstance(node, Leaf) for node in children)
+
+    def run(self, state: Any, slot: Any) -> Any:
+        batch = state[0].shape[0]
+        rows = routed_rows(batch, len(self.children), state[0].device)
+        if self.flat:
+            modules = [None if node is None else node.module for node in self.children]  # type: ignore[attr-defined]
+            done = self.family.route(state, modules, rows, slot)
+            if done is not None:
+                return done
+        result = state
+        for index, node in enumerate(self.children):
+            if node is not None:
+                entered = self.family.enter(state, node.modules[0], slot) if isinstance(node, Leaf) else state
+                result = self.family.select(result, node.run(entered, slot), rows == index, slot)
+        return result
+
+
+def routed_rows(batch: int, children: int, device: torch.device) -> torch.Tensor:
+    """Return the (batch,) routing of this forward pass, repeated for beams where that is allowed."""
+    ctx = local.ctx
+    rows = ctx.rows
+    if rows is None:
+        raise CompositionError(
+            f"The active setup routes rows to {children} adapters, but this call says not which: pass "
+            "adapter_rows=[...] (one index or name a row) or use `with model.adapter_routing(rows):`."
+        )
+    if rows.shape[0] != batch:
+        if not ctx.expandable or batch % rows.shape[0]:
+            raise CompositionError(
+                f"adapter_rows has {rows.shape[0]} entries for a batch of {batch} rows; pass one a row."
+            )
+        rows = rows.repeat_interleave(batch // rows.shape[0])
+    return rows if rows.device == device else rows.to(device)
+
+
+def compile_node(
+    tree: Node, slot: Any, fusion_of: Callable[[Any, Fuse], Any], *, in_stack: bool = False
+) -> PlanNode | None:
+    """Prune *tree* to what is present at *slot*; ``None`` if nothing is.
+
+    Args:
+        fusion_of: returns the fusion layer of a Fuse block at this slot, or raises.
+    """
+    if tree is None:
+        return None
+    if isinstance(tree, str):
+        module = slot.adapter(tree)
+        return None if module is None else Leaf(module)
+    if isinstance(tree, Stack):
+        return _compile_stack(tree, slot, fusion_of)
+    children = [compile_node(child, slot, fusion_of) for child in tree.children]
+    if all(child is None for child in children):
+        return None
+    return _compile_block(tree, children, slot, fusion_of)
+
+
+def _compile_stack(tree: Stack, slot: Any, fusion_of: Callable[[Any, Fuse], Any]) -> PlanNode | None:
+    pruned = [compile_node(child, slot, fusion_of) for child in tree.children]
+    present = [child for child in pruned if child is not None]
+    if not present:
+        return None
+    family = _one_family(present, slot)
+    if family.stack_first_only:
+        return None if pruned[0] is None else StackNode([pruned[0]])
+    why = family.refuse_stack([c.module for c in present if isinstance(c, Leaf)], slot)
+    if why:
+        raise CompositionError(f"{tree!r}: {why}.")
+    return StackNode(present)
+
+
+def _compile_block(
+    tree: AdapterCompositionBlock,
+    children: list[PlanNode | None],
+    slot: Any,
+    fusion_of: Callable[[Any, Fuse], Any],
+) -> PlanNode:
+    _one_family([child for child in children if child is not None], slot)
+    if isinstance(tree, Fuse):
+        node = FuseNode(children, None)
+        if sum(child is not None for child in children):
+            fusion = fusion_of(slot, tree)
+            if fusion is None:  # asks the family for its own words
+                node.family.fuse(None, [], None, slot)
+            node.fusion = fusion
+        return node
+    if isinstance(tree, Average):
+        return AverageNode(children, tree.weights)
+    if isinstance(tree, BatchSplit):
+        return PartsNode(children, tree.batch_sizes, 0)
+    if isinstance(tree, Split):
+        return PartsNode(children, tree.splits, 1)
+    if isinstance(tree, Parallel):
+        return ParallelNode(children, [width(child) for child in tree.children])
+    if isinstance(tree, Route):
+        return RouteNode(children)
+    raise CompositionError(f"No meaning for {type(tree).__name__} in the engine.")
+
+
+def _one_family(nodes: Sequence[PlanNode], slot: Any) -> Any:
+    families = {node.family for node in nodes}
+    if len(families) > 1:
+        names = sorted(family.name for family in families)
+        raise CompositionError(f"{slot.site.key}: {' and '.join(names)} adapters cannot act together there.")
+    return nodes[0].family
+
+
+def simplify(node: PlanNode | None) -> PlanNode | None:
+    """Turn a plan of one adapter into a :class:`Single`."""
+    while isinstance(node, StackNode) and len(node.children) == 1:
+        node = node.children[0]
+        if isinstance(node, Leaf):
+            return Single(node.module) if hasattr(node.family, "alone") else StackNode([node])
+    return node

@@ -1,0 +1,403 @@
+"""Bottleneck adapters, sequential and parallel.
+
+With o the sub-layer's output, x its residual input, N the model's layer norm after the addition (post-LN
+models only), s a scale and a the activation, the basic sequential adapter after the feed-forward
+network (Pfeiffer et al. 2020a) is::
+
+    z = N(o + x)                                  (original_ln_before)
+    y = s * (W_up a(W_down z + b_down) + b_up) + o
+    layer output = N(y + x)                       (original_ln_after, done by the model itself)
+
+and the parallel one (He et al. 2022, "Towards a Unified View", section 3.3)::
+
+    y = s * (W_up a(W_down x + b_down) + b_up) + o
+
+Houlsby et al. 2019 put one after the attention as well. The options of
+:class:`~adapterhub.configs.BnConfig` vary what z is, where the inner residual is added, and add norms,
+a gate (UniPELT, Mao et al. 2022), a learned scale (AdapterPlus, Steitz & Roth 2024) or stochastic depth.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from adapterhub.architectures import ResolvedModel, ResolvedSite
+from adapterhub.configs import BnConfig
+from adapterhub.context import local
+from adapterhub.errors import ConfigError
+from adapterhub.methods.activations import activation
+from adapterhub.methods.base import Built, Family, Method, Placed, left_out
+from adapterhub.methods.invertible import build_invertible
+from adapterhub.methods.stacked import gather
+
+
+class BottleneckState(NamedTuple):
+    """State of a sub-layer output while adapters act on it; tensors are (batch, sequence, hidden).
+
+    Attributes:
+        h: the running value.
+        x: the residual input.
+        o: the sub-layer's output as the model computed it.
+        r: inner residual of the next adapter.
+        query: what AdapterFusion attends with; ``raw_query``: the same before addition and norm.
+        up: the last adapter's up-projection, scaled, before dropout, gate and residual.
+        pending: ``h`` still lacks ``o`` (parallel adapters).
+        bypass: ``h`` is the final value: the model's own addition and norm must not act on it.
+    """
+
+    h: torch.Tensor
+    x: torch.Tensor
+    o: torch.Tensor
+    r: torch.Tensor | None = None
+    query: torch.Tensor | None = None
+    raw_query: torch.Tensor | None = None
+    up: torch.Tensor | None = None
+    pending: bool = False
+    bypass: bool = False
+
+
+class BottleneckAdapter(nn.Module):
+    """One bottleneck at one site.
+
+    Args:
+        config: the adapter's configuration.
+        hidden: width of the hidden states.
+        bottleneck: width in between.
+
+    Parameters are ``down_weight`` (bottleneck, hidden), ``down_bias``, ``up_weight`` (hidden, bottleneck),
+    ``up_bias`` and, by configuration, ``scale`` (1,) or (hidden,), ``norm_before_weight/bias``,
+    ``norm_after_weight/bias``, ``gate_weight`` (1, hidden) and ``gate_bias``.
+    """
+
+    def __init__(self, config: BnConfig, hidden: int, bottleneck: int) -> None:
+        super().__init__()
+        if config.phm_layer:
+            raise ConfigError(
+                "phm_layer=True (Compacter) is not available yet; use seq_bn, double_seq_bn or par_bn."
+            )
+        self.family = PARALLEL if config.is_parallel else SEQUENTIAL
+        self.parallel = bool(config.is_parallel)
+        self.activation = activation(config.non_linearity)
+        self.down_weight = nn.Parameter(torch.empty(bottleneck, hidden))
+        self.down_bias = nn.Parameter(torch.empty(bottleneck))
+        self.up_weight = nn.Parameter(torch.empty(hidden, bottleneck))
+        self.up_bias = nn.Parameter(torch.empty(hidden))
+        self.original_ln_before = bool(config.original_ln_before)
+        self.original_ln_after = bool(config.original_ln_after)
+        self.residual_before_ln = config.residual_before_ln
+        self.adapter_residual_before_ln = bool(config.adapter_residual_before_ln)
+        self.dropout = float(config.dropout)
+        self.stochastic_depth = 0.0 if self.parallel else float(config.stochastic_depth)
+        self.ln_before, self.ln_after = bool(config.ln_before), bool(config.ln_after)
+        self.gated = bool(config.use_gating)
+        self.factor = 1.0
+        self.scale: nn.Parameter | None = None
+        if isinstance(config.scaling, str):
+            self.scale = nn.Parameter(torch.ones(1 if config.scaling == "learned" else hidden))
+        else:
+            self.factor = float(config.scaling)
+        for flag, name in ((self.ln_before, "norm_before"), (self.ln_after, "norm_after")):
+            if flag:
+                setattr(self, f"{name}_weight", nn.Parameter(torch.ones(hidden)))
+                setattr(self, f"{name}_bias", nn.Parameter(torch.zeros(hidden)))
+        if self.gated:
+            self.gate_weight = nn.Parameter(torch.empty(1, hidden))
+            self.gate_bias = nn.Parameter(torch.empty(1))
+        self.reset_parameters(config)
+
+    #: Word before the adapter's name in files.
+    FILE_GROUP = "adapters"
+
+    def file_names(self) -> dict[str, tuple[str, ...]]:
+        """Return the names of each parameter in files; with a norm in front the first Linear is number 1."""
+        number = 1 if self.ln_before else 0
+        names: dict[str, tuple[str, ...]] = {
+            "down_weight": (f"adapter_down.{number}.weight",),
+            "down_bias": (f"adapter_down.{number}.bias",),
+            "up_weight": ("adapter_up.weight",),
+            "up_bias": ("adapter_up.bias",),
+            "scale": ("scaling",),
+            "norm_before_weight": ("adapter_norm_before.weight", "adapter_down.0.weight"),
+            "norm_before_bias": ("adapter_norm_before.bias", "adapter_down.0.bias"),
+            "norm_after_weight": ("adapter_norm_after.weight",),
+            "norm_after_bias": ("adapter_norm_after.bias",),
+            "gate_weight": ("gate.weight",),
+            "gate_bias": ("gate.bias",),
+        }
+        return {name: names[name] for name, _ in self.named_parameters()}
+
+    def reset_parameters(self, config: BnConfig) -> None:
+        """Initialise: ``bert`` N(0, 0.02); ``mam_adapter`` starts at zero output; ``houlsby`` truncated."""
+        nn.init.zeros_(self.down_bias)
+        nn.init.zeros_(self.up_bias)
+        if config.init_weights == "bert":
+            nn.init.normal_(self.down_weight, std=0.02)
+            nn.init.normal_(self.up_weight, std=0.02)
+        elif config.init_weights == "mam_adapter":
+            nn.init.kaiming_uniform_(self.down_weight, a=5**0.5)
+            nn.init.zeros_(self.up_weight)
+        elif config.init_weights == "houlsby":
+            for weight in (self.down_weight, self.up_weight):
+                nn.init.trunc_normal_(weight, std=0.01, a=-0.02, b=0.02)
+        else:
+            raise ConfigError(
+                f"Unknown init_weights '{config.init_weights}'; known: bert, mam_adapter, houlsby."
+            )
+        if self.gated:
+            nn.init.normal_(self.gate_weight, std=0.02)
+            nn.init.zeros_(self.gate_bias)
+
+    def up(self, z: torch.Tensor) -> torch.Tensor:
+        """Return s (W_up a(W_down z + b) + b) for z (batch, sequence, hidden)."""
+        if self.ln_before:
+            z = torch.layer_norm(z, (z.shape[-1],), self.norm_before_weight, self.norm_before_bias)
+        hidden = self.activation(F.linear(z, self.down_weight, self.down_bias))
+        out = F.linear(hidden, self.up_weight, self.up_bias)
+        if self.stochastic_depth and self.training:
+            out = drop_rows(out, self.stochastic_depth)
+        if self.scale is not None:
+            return out * self.scale
+        return out if self.factor == 1.0 else out * self.factor
+
+    def finish(self, up: torch.Tensor, z: torch.Tensor, r: torch.Tensor | None) -> torch.Tensor:
+        """Return dropout, gate, inner residual *r* (``None``: none) and inner norm, in their order."""
+        y = up
+        if self.dropout and self.training:
+            y = F.dropout(y, self.dropout)
+        if self.gated:
+            y = y * self.gate(z)
+        if r is not None and (self.adapter_residual_before_ln or not self.ln_after):
+            y = y + r
+        if self.ln_after:
+            y = torch.layer_norm(y, (y.shape[-1],), self.norm_after_weight, self.norm_after_bias)
+            if r is not None and not self.adapter_residual_before_ln:
+                y = y + r
+        return y
+
+    def gate(self, z: torch.Tensor) -> torch.Tensor:
+        """Return mean over the sequence of sigmoid(W_g z + b_g), (batch, 1, 1)."""
+        gate = torch.sigmoid(F.linear(z, self.gate_weight, self.gate_bias)).mean(1, keepdim=True)
+        collect = local.ctx.collect
+        if collect is not None:
+            collect.setdefault("gates", []).append((self, gate))
+        return gate
+
+    def enter(self, h: torch.Tensor, x: torch.Tensor, norm: Any) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return (z, r): the bottleneck's input and its inner residual, for a running value *h*."""
+        if self.parallel:
+            return x, x
+        r = h
+        z = h
+        if self.original_ln_before:
+            z = h + x
+            if self.residual_before_ln == "post_add":
+                r = z
+            if norm is not None:
+                z = norm(z) if type(norm) is not nn.LayerNorm else _layer_norm(norm, z)
+        if self.residual_before_ln is False:
+            r = z
+        return z, r
+
+
+def _layer_norm(norm: nn.LayerNorm, z: torch.Tensor) -> torch.Tensor:
+    return torch.layer_norm(z, norm.normalized_shape, norm.weight, norm.bias, norm.eps)
+
+
+def drop_rows(x: torch.Tensor, probability: float) -> torch.Tensor:
+    """Stochastic depth, row mode (Huang et al. 2016): zero whole rows, scale the rest by 1/(1-p)."""
+    keep = torch.full((x.shape[0],) + (1,) * (x.dim() - 1), 1 - probability, device=x.device, dtype=x.dtype)
+    return x * torch.bernoulli(keep) / (1 - probability)
+
+
+class BottleneckFamily(Family[BottleneckState]):
+    """Bottlenecks at the output of a sub-layer, just before the residual addition."""
+
+    name = "bottleneck"
+    needs_residual = True
+
+    def begin(self, h: torch.Tensor, x: torch.Tensor) -> BottleneckState:
+        return BottleneckState(h, x, h)
+
+    def alone(self, h: torch.Tensor, x: torch.Tensor, module: BottleneckAdapter, slot: Any) -> torch.Tensor:
+        z, r = module.enter(h, x, slot.norm)
+        if module.parallel:
+            y = module.finish(module.up(z), z, None) + h
+        else:
+            y = module.finish(module.up(z), z, r)
+        return y if module.original_ln_after else self._bypass(y, x, slot)
+
+    def enter(self, state: BottleneckState, module: BottleneckAdapter, slot: Any) -> BottleneckState:
+        if state.pending and not module.parallel:
+            state = self._settle(state)
+        z, r = module.enter(state.h, state.x, slot.norm)
+        raw = state.x if module.parallel else state.h
+        return state._replace(h=z, r=r, query=z, raw_query=raw)
+
+    def apply(self, state: BottleneckState, module: BottleneckAdapter, slot: Any) -> BottleneckState:
+        up = module.up(state.h)
+        y = module.finish(up, state.h, None if module.parallel else state.r)
+        return state._replace(
+            h=y, up=up, pending=module.parallel, bypass=not module.original_ln_after
+        )
+
+    def end(self, state: BottleneckState, slot: Any) -> torch.Tensor:
+        h = state.h + state.o if state.pending else state.h
+        return self._bypass(h, state.x, slot) if state.bypass else h
+
+    def _bypass(self, y: torch.Tensor, x: torch.Tensor, slot: Any) -> torch.Tensor:
+        """Make the block's result *y* itself although the model goes on with N(. + x)."""
+        if slot.norm is None:
+            return y - x
+        local.ctx.replacements[slot.index] = y
+        return y
+
+    def _settle(self, state: BottleneckState) -> BottleneckState:
+        return state._replace(h=state.h + state.o, pending=False) if state.pending else state
+
+    def _agree(self, states: Sequence[BottleneckState], slot: Any) -> list[BottleneckState]:
+        result = list(states)
+        if len({s.pending for s in result}) > 1:
+            result = [self._settle(s) for s in result]
+        if len({s.bypass for s in result}) > 1:
+            result = [s if s.bypass else self._finalise(s, slot) for s in result]
+        return result
+
+    def _finalise(self, state: BottleneckState, slot: Any) -> BottleneckState:
+        state = self._settle(state)
+        total = state.h + state.x
+        return state._replace(h=total if slot.norm is None else slot.norm(total), bypass=True)
+
+    def average(
+        self, states: Sequence[BottleneckState], weights: Sequence[float], slot: Any
+    ) -> BottleneckState:
+        states = self._agree(states, slot)
+        h = sum(w * s.h for w, s in zip(weights, states, strict=True))
+        ups = [s.up for s in states]
+        up = (
+            None
+            if any(u is None for u in ups)
+            else sum(w * u for w, u in zip(weights, ups, strict=True) if u is not None)
+        )
+        return states[-1]._replace(h=h, up=up)  # type: ignore[arg-type]
+
+    def fuse(
+        self,
+        state: BottleneckState,
+        children: Sequence[BottleneckState],
+        fusion: nn.Module,
+        slot: Any,
+    ) -> BottleneckState:
+        ups = [child.up for child in children if child.up is not None]
+        query = state.raw_query if fusion.query_before_ln else state.query
+        mixed = fusion(query, torch.stack(ups, 2), state.r)
+        last = children[-1]
+        return state._replace(h=mixed, up=mixed, pending=last.pending, bypass=last.bypass)
+
+    def route(
+        self,
+        state: BottleneckState,
+        modules: Sequence[BottleneckAdapter | None],
+        rows: torch.Tensor,
+        slot: Any,
+    ) -> BottleneckState | None:
+        present = [module for module in modules if module is not None]
+        if not _same_shape(present):
+            return None
+        one = present[0]
+        entered = self.enter(state, one, slot)
+        z, r = entered.h, entered.r
+        if one.ln_before or one.ln_after or one.gated or one.scale is not None:
+            return None
+        down, down_bias, up, up_bias, weight = gather(
+            slot, modules, rows, ("down_weight", "down_bias", "up_weight", "up_bias")
+        )
+        hidden = one.activation(torch.baddbmm(down_bias.unsqueeze(1), z, down.mT))
+        out = torch.baddbmm(up_bias.unsqueeze(1), hidden, up.mT)
+        out = out if one.factor == 1.0 else out * one.factor
+        if one.dropout and one.training:
+            out = F.dropout(out, one.dropout)
+        y = out if one.parallel else out + r
+        routed = entered._replace(
+            h=y, up=out, pending=one.parallel, bypass=not one.original_ln_after
+        )
+        if weight is None:
+            return routed
+        return self.select(state, routed, weight, slot)
+
+    def select(
+        self, state: BottleneckState, other: BottleneckState, mask: torch.Tensor, slot: Any
+    ) -> BottleneckState:
+        state, other = self._agree([state, other], slot)
+        shaped = mask.view(-1, *([1] * (state.h.dim() - 1)))
+        return other._replace(h=torch.where(shaped, other.h, state.h))
+
+    def join(self, states: Sequence[BottleneckState], axis: int, slot: Any) -> BottleneckState:
+        states = self._agree(states, slot)
+        h = torch.cat([s.h for s in states], axis)
+        x = torch.cat([s.x for s in states], axis)
+        o = torch.cat([s.o for s in states], axis)
+        last = states[-1]
+        ups = [s.up for s in states]
+        up = torch.cat(ups, axis) if all(u is not None for u in ups) else None  # type: ignore[arg-type]
+        return BottleneckState(h, x, o, up=up, pending=last.pending, bypass=last.bypass)
+
+
+def _same_shape(modules: Sequence[BottleneckAdapter]) -> bool:
+    one = modules[0]
+    signature = _signature(one)
+    return not (one.training and one.stochastic_depth) and all(
+        _signature(module) == signature for module in modules
+    )
+
+
+def _signature(module: BottleneckAdapter) -> tuple[Any, ...]:
+    return (
+        tuple(module.down_weight.shape),
+        module.parallel,
+        module.activation,
+        module.original_ln_before,
+        module.original_ln_after,
+        module.residual_before_ln,
+        module.factor,
+        module.dropout,
+        module.ln_before,
+        module.ln_after,
+        module.gated,
+        module.scale is not None,
+    )
+
+
+SEQUENTIAL = BottleneckFamily()
+PARALLEL = SEQUENTIAL
+
+
+class Bottleneck(Method):
+    """Bottlenecks after the sub-layers that the configuration names."""
+
+    name = "bottleneck"
+    config_type = BnConfig
+
+    def places(self, config: BnConfig, model: ResolvedModel) -> Iterator[ResolvedSite]:
+        for site in model.select(point="out"):
+            wanted = {
+                "self": config.mh_adapter,
+                "cross": config.mh_adapter if site.cross_is_mh else config.cross_adapter,
+                "ffn": config.output_adapter,
+            }[site.key.sublayer or "ffn"]
+            if wanted and not left_out(config, site):
+                yield site
+
+    def build(self, config: BnConfig, model: ResolvedModel) -> Built:
+        placed = []
+        for site in self.places(config, model):
+            if config.init_weights_seed:
+                torch.manual_seed(config.init_weights_seed)
+            width = config.bottleneck_size(site.in_features, site.layer_id)
+            placed.append(Placed(site, BottleneckAdapter(config, site.in_features, width)))
+        placed += build_invertible(config, model)
+        return Built(placed, {})

@@ -1,0 +1,106 @@
+"""AdapterFusion (Pfeiffer et al. 2021, section 3.2): attention over the outputs of N adapters.
+
+With u_n the adapters' up-projections and q the query at one position::
+
+    p = softmax_n( (Q q) . (K u_n) / T )          output = sum_n p_n V u_n + r
+
+Computed without N key and value products: (Q q).(K u_n) = (K^T Q q).u_n + (Q q).b_K, where the last
+term is the same for all n and falls out of the softmax; and sum_n p_n V u_n = V (sum_n p_n u_n).
+So three hidden x hidden products a position, whatever N is.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from adapterhub.configs import AdapterFusionConfig
+from adapterhub.context import local
+
+
+class AdapterFusion(nn.Module):
+    """The fusion layer of one site.
+
+    Args:
+        config: which of query, key, value exist and how they are used.
+        hidden: width of the hidden states.
+        dropout: used where ``config.dropout_prob`` is None.
+
+    ``temperature``: T starts at 50 and falls by 0.05 with every training step's forward to 1.
+    """
+
+    def __init__(self, config: AdapterFusionConfig, hidden: int, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.query_before_ln = bool(config.query_before_ln)
+        self.residual_before = bool(config.residual_before)
+        self.value_before_softmax = bool(config.value_before_softmax)
+        self.dropout = dropout if config.dropout_prob is None else float(config.dropout_prob)
+        self.has_query, self.has_key, self.has_value = config.query, config.key, config.value
+        self.decays = bool(config.temperature)
+        self.temperature = 50.0 if self.decays else 1.0
+        if config.query:
+            self.query_weight = nn.Parameter(torch.empty(hidden, hidden).normal_(std=0.02))
+            self.query_bias = nn.Parameter(torch.zeros(hidden))
+        if config.key:
+            self.key_weight = nn.Parameter(torch.empty(hidden, hidden).normal_(std=0.02))
+            self.key_bias = nn.Parameter(torch.zeros(hidden))
+        if config.value:
+            value = torch.empty(hidden, hidden).normal_(std=0.02)
+            if config.value_initialized:
+                value = torch.full((hidden, hidden), 1e-6)
+                value.fill_diagonal_(1.0)
+            self.value_weight = nn.Parameter(value)
+
+    FILE_GROUP = "adapter_fusion_layer"
+
+    def file_names(self) -> dict[str, tuple[str, ...]]:
+        """Return the names of each parameter in files."""
+        return {name: (name.replace("_", ".", 1),) for name, _ in self.named_parameters()}
+
+    def forward(
+        self, query: torch.Tensor, ups: torch.Tensor, residual: torch.Tensor | None
+    ) -> torch.Tensor:
+        """Mix.
+
+        Args:
+            query: (batch, sequence, hidden).
+            ups: (batch, sequence, N, hidden).
+            residual: (batch, sequence, hidden), added to the result (or to every u_n).
+        """
+        if self.residual_before and residual is not None:
+            ups = ups + residual.unsqueeze(2)
+        q = F.linear(query, self.query_weight, self.query_bias) if self.has_query else query
+        dropping = self.dropout > 0 and self.training
+        offset = None
+        if self.has_key:
+            if dropping:  # dropout acts on whole scores, so the constant part matters
+                offset = torch.matmul(q, self.key_bias).unsqueeze(-1)
+            q = torch.matmul(q, self.key_weight)
+        scores = torch.matmul(ups, q.unsqueeze(-1)).squeeze(-1)
+        if offset is not None:
+            scores = scores + offset
+        if dropping:
+            scores = F.dropout(scores, self.dropout)
+        weights = torch.softmax(scores / self.temperature if self.decays else scores, -1)
+        if self.decays and self.training:
+            self.temperature = max(self.temperature - 0.05, 1.0)
+        if local.ctx.collect is not None:
+            local.ctx.collect.setdefault("fusions", []).append((self, weights))
+        mixed = torch.matmul(weights.unsqueeze(-2), ups).squeeze(-2)
+        if self.has_value:
+            mixed = F.linear(mixed, self.value_weight)
+        if residual is not None and not self.residual_before:
+            mixed = mixed + residual
+        return mixed
+
+    def regularization(self) -> torch.Tensor | None:
+        """Return ||I - V||_F^2, which keeps the value matrix near the identity; ``None`` without V."""
+        if not self.has_value or not self.value_weight.requires_grad:
+            return None
+        eye: Any = torch.eye(
+            self.value_weight.shape[0], device=self.value_weight.device, dtype=self.value_weight.dtype
+        )
+        return (eye - self.value_weight).pow(2).sum()

@@ -1,0 +1,250 @@
+"""Prefix tuning (Li & Liang 2021, section 4): trained keys and values before the real ones.
+
+For every attention, with P prefix positions::
+
+    K = [P_K; K]        V = [P_V; V]
+
+The P_K, P_V of all layers come out of one pool: flat, a free parameter; or reparametrised,
+W_2 tanh(W_1 E + b_1) + b_2 with E (P, hidden). They are prepended after the cache and after the rotary
+embedding, so positions and cache are those of the model without prefix. With a gate (UniPELT),
+P_K and P_V are multiplied by mean_sequence sigmoid(W_g x + b_g).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from adapterhub.architectures import ResolvedModel, ResolvedSite
+from adapterhub.configs import PrefixTuningConfig
+from adapterhub.context import local
+from adapterhub.errors import ArchitectureError, CompositionError
+from adapterhub.methods.activations import activation
+from adapterhub.methods.base import Built, Family, Method, Placed, left_out
+from adapterhub.methods.stacked import versions
+
+
+class PrefixState(NamedTuple):
+    """Prefix keys and values so far.
+
+    Attributes:
+        k, v: (batch, heads, P, head_dim).
+        x: (batch, sequence, hidden), the attention's input, for gates; ``None`` if there are none.
+        valid: (batch, P) bool, which prefix positions a row really has; ``None``: all.
+    """
+
+    k: torch.Tensor
+    v: torch.Tensor
+    x: torch.Tensor | None = None
+    valid: torch.Tensor | None = None
+
+
+class PrefixPool(nn.Module):
+    """The prefixes of all layers of one kind of attention.
+
+    Args:
+        config: the adapter's configuration.
+        layers, heads, head_dim: how many prefixes, and the shape of a position.
+        hidden: width of the embeddings E.
+
+    ``forward()`` gives (2 * layers, heads, P, head_dim): key and value of layer l at 2l and 2l + 1.
+    """
+
+    def __init__(
+        self, config: PrefixTuningConfig, layers: int, heads: int, head_dim: int, hidden: int
+    ) -> None:
+        super().__init__()
+        self.shape = (config.prefix_length, 2 * layers, heads, head_dim)
+        width = 2 * layers * heads * head_dim
+        self.flat = bool(config.flat)
+        self.dropout = float(config.dropout)
+        if self.flat:
+            self.control = nn.Parameter(torch.randn(config.prefix_length * width))
+        else:
+            self.activation = activation(config.non_linearity)
+            self.embedding = nn.Parameter(torch.randn(config.prefix_length, hidden))
+            self.first = nn.Linear(hidden, config.bottleneck_size)
+            self.second = nn.Linear(config.bottleneck_size, width)
+
+    FILE_GROUP = "prefix_tunings"
+
+    def file_names(self) -> dict[str, tuple[str, ...]]:
+        """Return the names of each parameter in files."""
+        if self.flat:
+            return {"control": ("control_trans",)}
+        return {
+            "embedding": ("wte.weight",),
+            "first.weight": ("control_trans.0.weight",),
+            "first.bias": ("control_trans.0.bias",),
+            "second.weight": ("control_trans.2.weight",),
+            "second.bias": ("control_trans.2.bias",),
+        }
+
+    def forward(self) -> torch.Tensor:
+        cache = local.ctx.cache
+        found = cache.get(id(self))
+        if found is None:
+            found = cache[id(self)] = self._kept()
+        return found
+
+    def _kept(self) -> torch.Tensor:
+        """Without gradients the prefixes are constants: keep them until a parameter changes."""
+        if torch.is_grad_enabled() or (seen := versions(list(self.parameters()))) is None:
+            return self._compute()
+        kept = self.__dict__.get("kept")
+        if kept is None or kept[0] != seen:
+            kept = self.__dict__["kept"] = (seen, self._compute())
+        return kept[1]
+
+    def _compute(self) -> torch.Tensor:
+        if self.flat:
+            values = self.control
+        else:
+            values = self.second(self.activation(self.first(self.embedding)))
+        if self.dropout and self.training:
+            values = F.dropout(values, self.dropout)
+        return values.view(self.shape).permute(1, 2, 0, 3)
+
+
+class Prefix(nn.Module):
+    """The prefix of one layer: an index into its pool, and its gate (weight (1 or 2, hidden))."""
+
+    def __init__(self, config: PrefixTuningConfig, pool: PrefixPool, index: int, hidden: int) -> None:
+        super().__init__()
+        self.family = PREFIX
+        self.pool = (pool,)  # a tuple, so that the pool is registered once, with the adapter
+        self.index = index
+        self.gated = bool(config.use_gating)
+        if self.gated:
+            gates = 1 if config.shared_gating else 2
+            self.gate_weight = nn.Parameter(torch.empty(gates, hidden).normal_(std=0.02))
+            bound = hidden**-0.5
+            self.gate_bias = nn.Parameter(torch.empty(gates).uniform_(-bound, bound))
+
+    FILE_GROUP = "prefix_tuning.prefix_gates"
+
+    def file_names(self) -> dict[str, tuple[str, ...]]:
+        """Return the names of each parameter in files."""
+        return {"gate_weight": ("weight",), "gate_bias": ("bias",)} if self.gated else {}
+
+    def states(self, batch: int, x: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return keys and values, each (batch, heads, P, head_dim)."""
+        pool = self.pool[0]()
+        k, v = pool[2 * self.index], pool[2 * self.index + 1]
+        if not self.gated:
+            return k.expand(batch, -1, -1, -1), v.expand(batch, -1, -1, -1)
+        assert x is not None
+        gate = torch.sigmoid(F.linear(x, self.gate_weight, self.gate_bias)).mean(1)
+        if local.ctx.collect is not None:
+            local.ctx.collect.setdefault("gates", []).append((self, gate))
+        return k * gate[:, 0].view(-1, 1, 1, 1), v * gate[:, -1].view(-1, 1, 1, 1)
+
+
+class PrefixFamily(Family[PrefixState]):
+    """Prefixes of keys and values."""
+
+    name = "prefix tuning"
+
+    def begin(self, key: torch.Tensor, x: torch.Tensor | None) -> PrefixState:
+        empty = key[:, :, :0]
+        return PrefixState(empty, empty, x)
+
+    def apply(self, state: PrefixState, module: Prefix, slot: Any) -> PrefixState:
+        k, v = module.states(state.k.shape[0], state.x)
+        k, v = k.to(state.k.dtype), v.to(state.k.dtype)
+        if state.k.shape[2]:
+            ones = None
+            if state.valid is not None:
+                ones = torch.cat([state.valid.new_ones(k.shape[0], k.shape[2]), state.valid], 1)
+            return PrefixState(torch.cat([k, state.k], 2), torch.cat([v, state.v], 2), state.x, ones)
+        return state._replace(k=k, v=v)
+
+    def average(self, states: Sequence[PrefixState], weights: Sequence[float], slot: Any) -> PrefixState:
+        if len({s.k.shape[2] for s in states}) > 1 or any(s.valid is not None for s in states):
+            raise CompositionError(
+                f"Average at {slot.site.key}: prefixes of different length have no mean; give them the "
+                "same prefix_length or use Parallel or BatchSplit."
+            )
+        k: Any = sum(w * s.k for w, s in zip(weights, states, strict=True))
+        v: Any = sum(w * s.v for w, s in zip(weights, states, strict=True))
+        return states[0]._replace(k=k, v=v)
+
+    def join(self, states: Sequence[PrefixState], axis: int, slot: Any) -> PrefixState:
+        if axis != 0:
+            raise CompositionError(
+                f"Split at {slot.site.key}: a prefix is seen by all positions, so it cannot be split by "
+                "position; use BatchSplit or Parallel."
+            )
+        length = max(s.k.shape[2] for s in states)
+        states = [_pad(s, length) for s in states]
+        x = None if states[0].x is None else torch.cat([s.x for s in states])  # type: ignore[misc]
+        valid = None
+        if any(s.valid is not None for s in states):
+            valid = torch.cat([_valid(s) for s in states])
+        return PrefixState(torch.cat([s.k for s in states]), torch.cat([s.v for s in states]), x, valid)
+
+    def select(self, state: PrefixState, other: PrefixState, mask: torch.Tensor, slot: Any) -> PrefixState:
+        length = max(state.k.shape[2], other.k.shape[2])
+        old, new = _pad(state, length), _pad(other, length)
+        shaped = mask.view(-1, 1, 1, 1)
+        valid = torch.where(mask.view(-1, 1), _valid(new), _valid(old))
+        return old._replace(k=torch.where(shaped, new.k, old.k), v=torch.where(shaped, new.v, old.v), valid=valid)
+
+
+def _valid(state: PrefixState) -> torch.Tensor:
+    if state.valid is not None:
+        return state.valid
+    return torch.ones(state.k.shape[0], state.k.shape[2], dtype=torch.bool, device=state.k.device)
+
+
+def _pad(state: PrefixState, length: int) -> PrefixState:
+    missing = length - state.k.shape[2]
+    if not missing:
+        return state
+    valid = F.pad(_valid(state), (missing, 0), value=False)
+    k, v = (F.pad(t, (0, 0, missing, 0)) for t in (state.k, state.v))
+    return PrefixState(k, v, state.x, valid)
+
+
+PREFIX = PrefixFamily()
+
+
+class PrefixTuning(Method):
+    """Prefixes at every attention that the configuration names."""
+
+    name = "prefix_tuning"
+    config_type = PrefixTuningConfig
+
+    def places(self, config: PrefixTuningConfig, model: ResolvedModel) -> Iterator[ResolvedSite]:
+        for site in model.select(point="kv"):
+            key = site.peer_prefix_key
+            skip = (key == "encoder_prefix" and not config.encoder_prefix) or (
+                site.key.sublayer == "cross" and not config.cross_prefix
+            )
+            if not skip and not left_out(config, site):
+                yield site
+
+    def build(self, config: PrefixTuningConfig, model: ResolvedModel) -> Built:
+        by_pool: dict[str, list[ResolvedSite]] = {}
+        for site in self.places(config, model):
+            by_pool.setdefault(site.peer_prefix_key, []).append(site)
+        placed, shared = [], {}
+        for name, sites in by_pool.items():
+            shapes = {(site.kv_heads, site.head_dim) for site in sites}
+            if len(shapes) > 1:
+                raise ArchitectureError(
+                    f"Prefix tuning needs equally shaped keys in all layers of '{name}', found "
+                    f"(heads, head_dim) {sorted(shapes)}; leave some layers out with leave_out."
+                )
+            if config.init_weights_seed:
+                torch.manual_seed(config.init_weights_seed)
+            heads, dim = shapes.pop()
+            pool = PrefixPool(config, len(sites), heads, dim, model.hidden_size)
+            shared[name] = pool
+            for index, site in enumerate(sites):
+                placed.append(Placed(site, Prefix(config, pool, index, model.hidden_size)))
+        return Built(placed, shared)

@@ -1,0 +1,505 @@
+"""The explicit face: :func:`attach` and :class:`AdapterHandle`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from adapterhub.architectures import Row
+from adapterhub.checkpoints import adapters as files
+from adapterhub.composition import AdapterCompositionBlock, Fuse, names_in, parse_composition
+from adapterhub.configs import AdapterFusionConfig, resolve_config
+from adapterhub.engine import AdapterRecord, Engine
+from adapterhub.engine.engine import FusionRecord, location_name
+from adapterhub.errors import CheckpointError, ConfigError, UnknownAdapterError, did_you_mean
+from adapterhub.methods import build, members, method_for
+from adapterhub.model import headfiles
+from adapterhub.model.setup import ENGINES, routing
+from adapterhub.model.summary import summary
+
+#: Called with (identifier, version, model) for what is no local folder; set by the hub.
+RESOLVERS: list[Callable[..., Path | None]] = []
+
+
+def attach(model: nn.Module, row: Row | None = None) -> AdapterHandle:
+    """Make *model* ready for adapters and return its handle; its class and weights stay as they are.
+
+    Args:
+        model: any Hugging Face model.
+        row: where things are in it; default: from the table, else detected.
+
+    Raises:
+        ArchitectureError: nothing recognised, or the model carries PEFT adapters.
+    """
+    handle = model.__dict__.get("_adapterhub")
+    if handle is None:
+        handle = AdapterHandle(model, row)
+        model.__dict__["_adapterhub"] = handle
+    return handle
+
+
+class AdapterHandle:
+    """Everything one can do with the adapters of one model.
+
+    The methods carry the names of the ``adapters`` library; :func:`adapterhub.init` puts them on the
+    model itself.
+    """
+
+    def __init__(self, model: nn.Module, row: Row | None = None) -> None:
+        self.engine = Engine(model, row)
+        self.engine.own_heads = hasattr(model, "head_tensors")
+        ENGINES.add(self.engine)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> AdapterHandle:
+        import copy
+
+        twin = object.__new__(AdapterHandle)
+        memo[id(self)] = twin
+        twin.engine = copy.deepcopy(self.engine, memo)
+        ENGINES.add(twin.engine)
+        return twin
+
+    @property
+    def model(self) -> Any:
+        """The model this handle belongs to."""
+        return self.engine.model
+
+    def detach(self) -> None:
+        """Remove all adapters and every trace of adapterhub: outputs and keys are those before attach."""
+        self.engine.detach()
+        self.model.__dict__.pop("_adapterhub", None)
+
+    # -- adapters ----------------------------------------------------------------------------------
+
+    def add_adapter(
+        self, adapter_name: str, config: Any = None, overwrite_ok: bool = False, set_active: bool = False
+    ) -> None:
+        """Add a new adapter with fresh weights, all trainable.
+
+        Args:
+            adapter_name: any name without a dot.
+            config: a config object, a dict, a preset (``"seq_bn"``, ``"lora[r=16]"``, unions with ``|``);
+                default ``"seq_bn"``.
+            overwrite_ok: replace an adapter of that name.
+            set_active: make it the active setup.
+
+        Raises:
+            ConfigError: bad name or configuration. ArchitectureError: the model lacks the places.
+        """
+        check_name(adapter_name)
+        if adapter_name in self.engine.adapters and not overwrite_ok:
+            raise ConfigError(
+                f"There is an adapter '{adapter_name}' already; pass overwrite_ok=True to replace it."
+            )
+        resolved = resolve_config(config)
+        with torch.random.fork_rng(devices=[], enabled=_seeded(resolved)):
+            built = build(resolved, self.engine.resolved)
+        record = AdapterRecord(
+            adapter_name,
+            resolved,
+            {item.site.key: item.module for item in built.placed},
+            dict(built.shared),
+        )
+        self._place(record)
+        self._put(record)
+        if set_active:
+            self.set_active_adapters(adapter_name)
+
+    def _place(self, record: AdapterRecord | FusionRecord) -> None:
+        """Give new modules the device and type of their host."""
+        dtype = files.base_dtype(self.engine)
+        fixed = [getattr(part, "dtype", None) for part in members(record.config)] if record.config else []
+        device = self.engine.resolved.device()
+        for key, module in record.modules.items():
+            weight = next(iter(self.engine.resolved.sites[key].host.parameters(recurse=False)), None)
+            place = device if weight is None else weight.device
+            module.to(device=place) if any(fixed) else module.to(device=place, dtype=dtype)
+        for module in getattr(record, "shared", {}).values():
+            module.to(device=device, dtype=dtype)
+
+    def _put(self, record: AdapterRecord) -> None:
+        if record.name in self.engine.adapters:
+            self.engine.remove(record.name)
+        self.engine.add(record)
+
+    def delete_adapter(self, adapter_name: str) -> None:
+        """Remove an adapter from the model. Raises UnknownAdapterError."""
+        self._require(adapter_name)
+        if adapter_name in self.engine.merged:
+            self.engine.unmerge(adapter_name)
+        self.engine.remove(adapter_name)
+
+    def has_adapters(self) -> bool:
+        """Whether any adapter is loaded."""
+        return bool(self.engine.adapters)
+
+    @property
+    def adapters(self) -> dict[str, Any]:
+        """Configurations of the loaded adapters, by name."""
+        return {name: record.config for name, record in self.engine.adapters.items()}
+
+    def get_adapter(self, name: str) -> dict[int, dict[str, Any]]:
+        """Return ``{layer: {location: module or list of modules}}``; layer -1 holds shared parts."""
+        self._require(name)
+        result: dict[int, dict[str, Any]] = {}
+        record = self.engine.adapters[name]
+        for key, module in record.modules.items():
+            site = self.engine.resolved.sites[key]
+            where = "invertible" if key.point == "embed" else location_name(key)
+            places = result.setdefault(site.layer_id, {})
+            if where in places:
+                before = places[where]
+                places[where] = [*before, module] if isinstance(before, list) else [before, module]
+            else:
+                places[where] = module
+        if record.shared:
+            result.setdefault(-1, {})["shared"] = nn.ModuleDict(record.shared)
+        return result
+
+    def _require(self, name: str) -> None:
+        if name not in self.engine.adapters:
+            known = ", ".join(sorted(self.engine.adapters)) or "none"
+            raise UnknownAdapterError(
+                f"No adapter '{name}' in this {type(self.model).__name__}; loaded: {known}."
+                f"{did_you_mean(name, self.engine.adapters)}"
+            )
+
+    # -- the active setup ----------------------------------------------------------------------------
+
+    @property
+    def active_adapters(self) -> AdapterCompositionBlock | None:
+        """The active setup, a composition block; assign a name, a list or a block to change it."""
+        return None if self.engine.active is None else self.engine.active.tree
+
+    @active_adapters.setter
+    def active_adapters(self, setup: Any) -> None:
+        self.set_active_adapters(setup)
+
+    def set_active_adapters(self, adapter_setup: Any, skip_layers: list[int] | None = None) -> None:
+        """Make a setup the active one; ``None`` deactivates all adapters.
+
+        Args:
+            adapter_setup: name, list (a stack; a nested list is a fusion) or composition block.
+            skip_layers: layers (counted through encoder and decoder) that run without adapters.
+
+        Raises:
+            UnknownAdapterError, CompositionError: and the setup before stays active.
+        """
+        tree = parse_composition(adapter_setup)
+        self.engine.activate(tree, skip_layers)
+        if self.engine.own_heads:
+            self.model._activate_heads_for(tree)
+
+    def routing(self, rows: Any) -> routing:
+        """Return ``with handle.routing(rows):`` for an active Route; works around ``generate`` too.
+
+        Args:
+            rows: (batch,) child index, or child name; -1 or ``None`` for the bare base model.
+        """
+        return routing(self.engine, rows)
+
+    adapter_routing = routing
+
+    # -- training ------------------------------------------------------------------------------------
+
+    def freeze_model(self, freeze: bool = True) -> None:
+        """Freeze (or unfreeze) every parameter of the base model and its adapters; heads stay."""
+        for parameter in self.engine.resolved.base.parameters():
+            parameter.requires_grad_(not freeze)
+
+    def train_adapter(self, adapter_setup: Any, train_embeddings: bool = False) -> None:
+        """Prepare for training: freeze the base, train all adapters of the setup, activate it.
+
+        Args:
+            adapter_setup: name, list or block; nested blocks too.
+            train_embeddings: train the input embeddings along.
+        """
+        tree = parse_composition(adapter_setup)
+        names = list(dict.fromkeys(names_in(tree)))
+        for name in names:
+            self._require(name)
+        self.set_active_adapters(tree)
+        self._freeze_for_training(train_embeddings)
+        for name in names:
+            for parameter in self.engine.adapters[name].parameters():
+                parameter.requires_grad_(True)
+
+    def _freeze_for_training(self, train_embeddings: bool) -> None:
+        self.engine.resolved.base.train()
+        self.freeze_model(True)
+        output = getattr(self.model, "get_output_embeddings", lambda: None)()
+        if output is not None and not train_embeddings:
+            output.requires_grad_(False)
+        if train_embeddings:
+            self.model.get_input_embeddings().requires_grad_(True)
+
+    def train_adapter_fusion(self, adapter_setup: Any, unfreeze_adapters: bool = False) -> None:
+        """Prepare for training the fusion layers of a setup; its adapters stay frozen unless asked."""
+        tree = parse_composition(adapter_setup)
+        if isinstance(tree, AdapterCompositionBlock) and not _fusions(tree):
+            tree = Fuse(*tree.children)
+        self.set_active_adapters(tree)
+        self._freeze_for_training(False)
+        for block in _fusions(tree):
+            for parameter in self.engine.fusions[block.name].parameters():
+                parameter.requires_grad_(True)
+        if unfreeze_adapters:
+            for name in names_in(tree):
+                for parameter in self.engine.adapters[name].parameters():
+                    parameter.requires_grad_(True)
+
+    def get_fusion_regularization_loss(self) -> torch.Tensor | None:
+        """Return 0.01 * sum of ||I - V||_F^2 over the trained fusion layers; ``None`` without any."""
+        terms = [
+            module.regularization()  # type: ignore[operator]
+            for record in self.engine.fusions.values()
+            for module in record.modules.values()
+        ]
+        terms = [term for term in terms if term is not None]
+        return 0.01 * torch.stack(terms).sum() if terms else None
+
+    # -- fusion --------------------------------------------------------------------------------------
+
+    def add_adapter_fusion(
+        self,
+        adapter_names: Any,
+        config: Any = None,
+        name: str | None = None,
+        overwrite_ok: bool = False,
+        set_active: bool = False,
+    ) -> None:
+        """Add a fusion layer over loaded adapters, at every place where all have a bottleneck.
+
+        Args:
+            adapter_names: a list of names, ``"a,b"`` or a :class:`Fuse` block.
+            config: ``"dynamic"`` (default), ``"static"``, a dict or an AdapterFusionConfig.
+        """
+        block = _fuse_block(adapter_names, name)
+        adapters = tuple(c if isinstance(c, str) else c.last() for c in block.children if c is not None)
+        for adapter in adapters:
+            self._require(adapter)
+        if block.name in self.engine.fusions and not overwrite_ok:
+            raise ConfigError(f"There is a fusion '{block.name}' already; pass overwrite_ok=True to replace it.")
+        resolved = AdapterFusionConfig.load(config)
+        record = FusionRecord(
+            block.name, adapters, resolved, files.build_fusion(self.engine, adapters, resolved)
+        )
+        self._place(record)
+        if block.name in self.engine.fusions:
+            self.engine.remove_fusion(block.name)
+        self.engine.add_fusion(record)
+        if set_active:
+            self.set_active_adapters(block)
+
+    def delete_adapter_fusion(self, adapter_names: Any) -> None:
+        """Remove a fusion layer. Raises UnknownAdapterError."""
+        self.engine.remove_fusion(self._fusion_name(adapter_names))
+
+    def _fusion_name(self, adapter_names: Any) -> str:
+        name = adapter_names if isinstance(adapter_names, str) else _fuse_block(adapter_names, None).name
+        if name not in self.engine.fusions:
+            raise UnknownAdapterError(
+                f"No fusion '{name}'; there are: {', '.join(self.engine.fusions) or 'none'}."
+                f"{did_you_mean(name, self.engine.fusions)}"
+            )
+        return name
+
+    # -- files ---------------------------------------------------------------------------------------
+
+    def save_adapter(
+        self,
+        save_directory: str | Path,
+        adapter_name: str,
+        with_head: bool = True,
+        meta_dict: dict[str, Any] | None = None,
+        use_safetensors: bool = True,
+    ) -> None:
+        """Write an adapter (and the head of its name) into a folder, which is replaced as a whole."""
+        self._require(adapter_name)
+        head = headfiles.collect(self.engine, adapter_name) if with_head else None
+        files.save_adapter(
+            self.engine, save_directory, adapter_name, meta=meta_dict, head=head, safetensors=use_safetensors
+        )
+
+    def load_adapter(
+        self,
+        adapter_name_or_path: str | Path,
+        config: Any = None,
+        version: str | None = None,
+        load_as: str | None = None,
+        with_head: bool = True,
+        leave_out: list[int] | None = None,
+        set_active: bool = False,
+        use_safetensors: bool | None = None,
+    ) -> str:
+        """Load an adapter from a folder or by its hub identifier; return its name.
+
+        An adapter of that name is replaced. Everything is checked before the model is changed.
+
+        Args:
+            adapter_name_or_path: a folder, or e.g. ``"sentiment/movie-reviews@ukp"``.
+            config: for identifiers, the configuration wanted (hub entries may differ in it).
+            version: for identifiers, the version wanted.
+            load_as: another name to load it under.
+            leave_out: layers to load without, in addition to the adapter's own.
+            use_safetensors: ``False``: prefer the pickled file (read with ``weights_only=True``).
+
+        Raises:
+            CheckpointError: damaged, unsafe, or for another architecture. HubError: not to be found.
+        """
+        folder = find_adapter(adapter_name_or_path, version, config, self.model)
+        prefer_bin = use_safetensors is False
+        loaded = files.read_adapter(
+            self.engine,
+            folder,
+            load_as=load_as,
+            leave_out=leave_out,
+            prefer_bin=prefer_bin,
+            with_head=with_head,
+        )
+        check_name(loaded.record.name)
+        head = None if loaded.head is None else headfiles.check(self.engine, loaded.head, loaded.record.name)
+        self._put(loaded.record)
+        if head is not None:
+            head()
+        if set_active:
+            self.set_active_adapters(loaded.record.name)
+        return loaded.record.name
+
+    def save_all_adapters(self, save_directory: str | Path, **options: Any) -> None:
+        """Save every adapter into a sub-folder of its name."""
+        for name in self.engine.adapters:
+            self.save_adapter(Path(save_directory) / name, name, **options)
+
+    def save_adapter_fusion(
+        self,
+        save_directory: str | Path,
+        adapter_names: Any,
+        with_head: bool | str = False,
+        meta_dict: dict[str, Any] | None = None,
+        use_safetensors: bool = True,
+    ) -> None:
+        """Write a fusion layer into a folder (its adapters are saved on their own)."""
+        name = self._fusion_name(adapter_names)
+        head = None
+        if with_head:
+            head = headfiles.collect(self.engine, with_head if isinstance(with_head, str) else name)
+        files.save_fusion(
+            self.engine, save_directory, name, meta=meta_dict, head=head, safetensors=use_safetensors
+        )
+
+    def load_adapter_fusion(
+        self,
+        adapter_fusion_name_or_path: str | Path,
+        load_as: str | None = None,
+        set_active: bool = False,
+        with_head: bool = True,
+        use_safetensors: bool | None = None,
+    ) -> str:
+        """Load a fusion layer whose adapters are loaded already; return its name."""
+        folder = Path(adapter_fusion_name_or_path)
+        prefer_bin = use_safetensors is False
+        record = files.read_fusion(self.engine, folder, load_as=load_as, prefer_bin=prefer_bin)
+        stored = files.read_head(folder, prefer_bin) if with_head else None
+        head = None if stored is None else headfiles.check(self.engine, stored, None)
+        if record.name in self.engine.fusions:
+            self.engine.remove_fusion(record.name)
+        self.engine.add_fusion(record)
+        if head is not None:
+            head()
+        if set_active:
+            self.set_active_adapters(Fuse(*record.adapters, name=record.name))
+        return record.name
+
+    # -- merging -------------------------------------------------------------------------------------
+
+    def merge_adapter(self, name: str) -> None:
+        """Fold an adapter into the base weights: same function, no cost. Undo with reset_adapter.
+
+        Raises:
+            ConfigError: the adapter is no linear change of weights, or another one is merged.
+        """
+        self._require(name)
+        record = self.engine.adapters[name]
+        for part in members(record.config):
+            why = method_for(part).mergeable(part)
+            if why:
+                raise ConfigError(f"'{name}' cannot be merged: {why}.")
+        if self.engine.merged:
+            merged = next(iter(self.engine.merged))
+            raise ConfigError(f"'{merged}' is merged already; call reset_adapter() first.")
+        changes = [(key, module.weight_change()) for key, module in record.modules.items()]  # type: ignore[operator]
+        self.set_active_adapters(None)
+        self.engine.merge(name, changes)
+
+    def reset_adapter(self) -> None:
+        """Take the merged adapter out of the base weights again, bit for bit."""
+        for name in list(self.engine.merged):
+            self.engine.unmerge(name)
+
+    unmerge_adapter = reset_adapter
+
+    # -- looking ---------------------------------------------------------------------------------------
+
+    def adapter_summary(self, as_dict: bool = False) -> Any:
+        """Return a table of the adapters: size, share of the model, active or not, trained or not."""
+        return summary(self.engine, as_dict)
+
+    def adapter_to(self, name: str, device: Any = None, dtype: torch.dtype | None = None) -> None:
+        """Move one adapter to a device or type of its own."""
+        self._require(name)
+        record = self.engine.adapters[name]
+        for module in (*record.modules.values(), *record.shared.values()):
+            module.to(device=device, dtype=dtype)
+
+    def iter_parameters(self, name: str) -> Iterator[nn.Parameter]:
+        """Yield the parameters of one adapter."""
+        self._require(name)
+        yield from self.engine.adapters[name].parameters()
+
+    def generate(self, *args: Any, **kwargs: Any) -> Any:
+        """``model.generate`` that knows row routing, BatchSplit with beams and Parallel."""
+        return self.engine.generate(self.model.generate, args, kwargs)
+
+
+def check_name(name: Any) -> None:
+    """Refuse names that cannot be part of a parameter's name or of a path."""
+    if not isinstance(name, str) or not name or "." in name or any(ord(c) < 32 for c in name):
+        raise ConfigError(
+            f"Not an adapter name: {name!r}; a name is non-empty text without '.' and control characters."
+        )
+
+
+def find_adapter(source: str | Path, version: str | None, config: Any, model: Any) -> Path:
+    """Return the folder of an adapter given as a folder or as a hub identifier."""
+    path = Path(source).expanduser()
+    if path.is_dir():
+        return path
+    for resolver in RESOLVERS:
+        found = resolver(str(source), version=version, config=config, model=model)
+        if found is not None:
+            return found
+    raise CheckpointError(f"'{source}' is neither a folder nor an adapter of a hub known here.")
+
+
+def _seeded(config: Any) -> bool:
+    return any(getattr(part, "init_weights_seed", None) for part in members(config))
+
+
+def _fuse_block(names: Any, name: str | None) -> Fuse:
+    if isinstance(names, Fuse):
+        return Fuse(*names.children, name=name) if name else names
+    if isinstance(names, str):
+        names = names.split(",")
+    return Fuse(*names, name=name)
+
+
+def _fusions(tree: Any) -> list[Fuse]:
+    if not isinstance(tree, AdapterCompositionBlock):
+        return []
+    own = [tree] if isinstance(tree, Fuse) else []
+    return own + [block for child in tree.children for block in _fusions(child)]

@@ -1,0 +1,72 @@
+"""A setup for a block of code and one thread: :class:`AdapterSetup`."""
+
+from __future__ import annotations
+
+import weakref
+from typing import Any
+
+from adapterhub.composition import names_in, parse_composition
+from adapterhub.context import local
+from adapterhub.engine import Engine
+from adapterhub.errors import UnknownAdapterError
+
+#: Engines of all living models.
+ENGINES: weakref.WeakSet[Engine] = weakref.WeakSet()
+
+
+class AdapterSetup:
+    """``with AdapterSetup("a"):`` runs every model that has these adapters with this setup.
+
+    Only the calling thread is concerned, and only for the block; setups of other threads and the
+    models' own active setup stay as they are. Blocks nest.
+
+    Args:
+        adapter_setup: name, list or composition block.
+        head_setup: heads for models of ours with prediction heads; default: as the setup implies.
+        ignore_empty: accept an empty setup (the bare base models).
+
+    Raises:
+        UnknownAdapterError: on entry, if no living model has all the adapters.
+    """
+
+    def __init__(self, adapter_setup: Any, head_setup: Any = None, ignore_empty: bool = False) -> None:
+        self.adapter_setup = parse_composition(adapter_setup)
+        self.head_setup = head_setup if head_setup is not None else self.adapter_setup
+        if self.adapter_setup is None and not ignore_empty:
+            raise UnknownAdapterError(
+                "AdapterSetup got an empty setup; pass ignore_empty=True to run without adapters."
+            )
+
+    def __enter__(self) -> AdapterSetup:
+        names = set(names_in(self.adapter_setup))
+        engines = [engine for engine in list(ENGINES) if names <= set(engine.adapters)]
+        if not engines:
+            raise UnknownAdapterError(f"No model here has all the adapters {', '.join(sorted(names))}.")
+        self._previous = local.ctx
+        self._engines = engines
+        self._ctx = local.ctx.derive()
+        self._ctx.heads = self.head_setup
+        for engine in engines:
+            engine.visit(self.adapter_setup, self._ctx)
+        local.ctx = self._ctx
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        local.ctx = self._previous
+        for engine in self._engines:
+            engine.leave(self._ctx)
+
+
+class routing:
+    """``with routing(engine, rows):`` says which child of a Route works on which row."""
+
+    def __init__(self, engine: Engine, rows: Any) -> None:
+        self.engine, self.rows = engine, rows
+
+    def __enter__(self) -> routing:
+        self._previous = local.ctx
+        local.ctx = self._previous.derive(rows=self.engine.rows_tensor(self.rows), expandable=True)
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        local.ctx = self._previous
