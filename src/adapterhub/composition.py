@@ -363,10 +363,10 @@ def _blocks(node: Node) -> Iterator[AdapterCompositionBlock]:
 
 def _sizes(block: AdapterCompositionBlock, label: str, value: int | Sequence[int]) -> tuple[int, ...]:
     sizes = [value] * len(block.children) if isinstance(value, int) else list(value)
-    if len(sizes) != len(block.children) or any(not isinstance(s, int) or s < 1 for s in sizes):
+    if len(sizes) != len(block.children) or any(not isinstance(s, int) or s < 0 for s in sizes):
         raise CompositionError(
             f"{type(block).__name__} has {len(block.children)} children, so {label} must be "
-            f"{len(block.children)} positive integers (or one for all), not {value!r}."
+            f"{len(block.children)} integers >= 0 (or one for all), not {value!r}."
         )
     return tuple(sizes)
 

@@ -187,8 +187,10 @@ def _extend_bias(slot: Any, module: nn.Module, bias: torch.Tensor, prefix: int, 
     columns come first and *prefix* further ones follow.
     """
     owner: Any = slot.site.bias_host
-    if owner is None:  # cross-attention: the bias is zero throughout
-        return torch.nn.functional.pad(bias, (prefix, 0))
+    if owner is None or not _has_prefix(owner, ctx):
+        # Cross-attention has no bias. And where the layer that numbers the memory has no prefix (leave_out),
+        # the peer's bias does not fit the longer memory and is dropped: adapters were trained so.
+        return bias.new_zeros(*bias.shape[:-1], bias.shape[-1] + prefix)
     kept = ctx.cache.get(("bias", id(bias), prefix))
     if kept is not None and not torch.compiler.is_compiling():
         return kept[1]
@@ -199,6 +201,14 @@ def _extend_bias(slot: Any, module: nn.Module, bias: torch.Tensor, prefix: int, 
     if not torch.compiler.is_compiling():
         ctx.cache["bias", id(bias), prefix] = (bias, extended)
     return extended
+
+
+def _has_prefix(attention: nn.Module, ctx: Any) -> bool:
+    site: Any = attention._modules.get(NAME)
+    slot = site._modules.get("kv") if site is not None else None
+    if slot is None:
+        return False
+    return (slot.node if ctx.override is None else ctx.override.get(slot.index, slot.node)) is not None
 
 
 AttentionInterface.register(NAME, attend)

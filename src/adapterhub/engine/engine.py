@@ -98,7 +98,11 @@ class Engine:
         self.active: Plan | None = None
         #: The model has heads of ours, which want the batch as it was given.
         self.own_heads = False
-        self.merged: dict[str, list[tuple[nn.Module, str, torch.Tensor]]] = {}
+        #: Name of the adapter that is folded into the base weights, if any.
+        self.merged: str | None = None
+        #: The setup that waits while an adapter is merged.
+        self.paused: Plan | None = None
+        self._unmerged: list[tuple[nn.Module, str, torch.Tensor]] = []
         self._plans: dict[tuple[Any, frozenset[int]], Plan] = {}
         self._visiting: dict[int, Plan] = {}
         self._boundary = Boundary(self)
@@ -202,8 +206,8 @@ class Engine:
 
     def detach(self) -> None:
         """Undo everything: hooks, children, config views, checkpoint wrappers."""
-        for name in list(self.merged):
-            self.unmerge(name)
+        if self.merged is not None:
+            self.unmerge()
         self.activate(None)
         for name in list(self.fusions):
             self.remove_fusion(name)
@@ -449,13 +453,19 @@ class Engine:
                 if site.slice is not None:
                     rows = rows[site.slice[0] : site.slice[1]]
                 rows.add_(change.to(rows.dtype))
-        self.merged[name] = kept
+        self.merged, self._unmerged = name, kept
+        waiting = self.active
+        self.activate(None)
+        self.paused = waiting
 
-    def unmerge(self, name: str) -> None:
-        """Put back the weights as they were before :meth:`merge`."""
+    def unmerge(self) -> None:
+        """Put back the weights and the setup as they were before :meth:`merge`."""
         with torch.no_grad():
-            for host, attribute, value in self.merged.pop(name):
+            for host, attribute, value in self._unmerged:
                 getattr(host, attribute).copy_(value)
+        waiting, self.merged, self._unmerged, self.paused = self.paused, None, [], None
+        if waiting is not None and self.active is None:
+            self.activate(waiting.tree, tuple(waiting.skip_layers))
 
 
 def location_name(key: SiteKey) -> str:

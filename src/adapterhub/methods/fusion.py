@@ -4,9 +4,9 @@ With u_n the adapters' up-projections and q the query at one position::
 
     p = softmax_n( (Q q) . (K u_n) / T )          output = sum_n p_n V u_n + r
 
-Computed without N key and value products: (Q q).(K u_n) = (K^T Q q).u_n + (Q q).b_K, where the last
-term is the same for all n and falls out of the softmax; and sum_n p_n V u_n = V (sum_n p_n u_n).
-So three hidden x hidden products a position, whatever N is.
+Products that could be saved by algebra, (Q q).(K u_n) = (K^T Q q).u_n + const, are not: scores reach
+thousands in trained fusions, and another order of float32 sums then moves the output by 1e-4 from
+what the adapters were trained with (measured, see ``docs/design.md``).
 """
 
 from __future__ import annotations
@@ -73,24 +73,19 @@ class AdapterFusion(nn.Module):
         if self.residual_before and residual is not None:
             ups = ups + residual.unsqueeze(2)
         q = F.linear(query, self.query_weight, self.query_bias) if self.has_query else query
-        dropping = self.dropout > 0 and self.training
-        offset = None
-        if self.has_key:
-            if dropping:  # dropout acts on whole scores, so the constant part matters
-                offset = torch.matmul(q, self.key_bias).unsqueeze(-1)
-            q = torch.matmul(q, self.key_weight)
-        scores = torch.matmul(ups, q.unsqueeze(-1)).squeeze(-1)
-        if offset is not None:
-            scores = scores + offset
-        if dropping:
+        keys = F.linear(ups, self.key_weight, self.key_bias) if self.has_key else ups
+        scores = torch.matmul(q.unsqueeze(2), keys.mT).squeeze(2)
+        if self.dropout and self.training:
             scores = F.dropout(scores, self.dropout)
         weights = torch.softmax(scores / self.temperature if self.decays else scores, -1)
         if self.decays and self.training:
             self.temperature = max(self.temperature - 0.05, 1.0)
         if local.ctx.collect is not None:
             local.ctx.collect.setdefault("fusions", []).append((self, weights))
-        mixed = torch.matmul(weights.unsqueeze(-2), ups).squeeze(-2)
-        if self.has_value:
+        before = self.has_value and self.value_before_softmax
+        values = F.linear(ups, self.value_weight) if before else ups
+        mixed = torch.matmul(weights.unsqueeze(2), values).squeeze(2)
+        if self.has_value and not before:
             mixed = F.linear(mixed, self.value_weight)
         if residual is not None and not self.residual_before:
             mixed = mixed + residual

@@ -35,6 +35,8 @@ _METHODS = (
     "reset_adapter",
     "save_adapter",
     "save_adapter_fusion",
+    "load_adapter_setup",
+    "save_adapter_setup",
     "save_all_adapters",
     "set_active_adapters",
     "train_adapter",

@@ -17,7 +17,7 @@ from adapterhub.engine import AdapterRecord, Engine
 from adapterhub.engine.engine import FusionRecord, location_name
 from adapterhub.errors import CheckpointError, ConfigError, UnknownAdapterError, did_you_mean
 from adapterhub.methods import build, members, method_for
-from adapterhub.model import headfiles
+from adapterhub.model import headfiles, setups
 from adapterhub.model.setup import ENGINES, routing
 from adapterhub.model.summary import summary
 
@@ -129,8 +129,8 @@ class AdapterHandle:
     def delete_adapter(self, adapter_name: str) -> None:
         """Remove an adapter from the model. Raises UnknownAdapterError."""
         self._require(adapter_name)
-        if adapter_name in self.engine.merged:
-            self.engine.unmerge(adapter_name)
+        if self.engine.merged == adapter_name:
+            self.engine.unmerge()
         self.engine.remove(adapter_name)
 
     def has_adapters(self) -> bool:
@@ -173,7 +173,8 @@ class AdapterHandle:
     @property
     def active_adapters(self) -> AdapterCompositionBlock | None:
         """The active setup, a composition block; assign a name, a list or a block to change it."""
-        return None if self.engine.active is None else self.engine.active.tree
+        plan = self.engine.active if self.engine.paused is None else self.engine.paused
+        return None if plan is None else plan.tree
 
     @active_adapters.setter
     def active_adapters(self, setup: Any) -> None:
@@ -191,6 +192,7 @@ class AdapterHandle:
         """
         tree = parse_composition(adapter_setup)
         self.engine.activate(tree, skip_layers)
+        self.reset_adapter()
         if self.engine.own_heads:
             self.model._activate_heads_for(tree)
 
@@ -415,10 +417,24 @@ class AdapterHandle:
             self.set_active_adapters(Fuse(*record.adapters, name=record.name))
         return record.name
 
+    def save_adapter_setup(
+        self, save_directory: str | Path, adapter_setup: Any, head_setup: Any = None, **options: Any
+    ) -> None:
+        """Save a whole composition: every adapter and fusion in a sub-folder, and ``adapter_setup.json``."""
+        setups.save(self, Path(save_directory), adapter_setup, head_setup, options)
+
+    def load_adapter_setup(
+        self, adapter_setup_name_or_path: str | Path, set_active: bool = False, **options: Any
+    ) -> tuple[Any, Any]:
+        """Load what :meth:`save_adapter_setup` wrote; return the composition and the head setup."""
+        return setups.load(self, Path(adapter_setup_name_or_path), set_active, options)
+
     # -- merging -------------------------------------------------------------------------------------
 
     def merge_adapter(self, name: str) -> None:
         """Fold an adapter into the base weights: same function, no cost. Undo with reset_adapter.
+
+        While it is merged, the model runs without the active setup, which comes back with reset_adapter.
 
         Raises:
             ConfigError: the adapter is no linear change of weights, or another one is merged.
@@ -430,16 +446,14 @@ class AdapterHandle:
             if why:
                 raise ConfigError(f"'{name}' cannot be merged: {why}.")
         if self.engine.merged:
-            merged = next(iter(self.engine.merged))
-            raise ConfigError(f"'{merged}' is merged already; call reset_adapter() first.")
+            raise ConfigError(f"'{self.engine.merged}' is merged already; call reset_adapter() first.")
         changes = [(key, module.weight_change()) for key, module in record.modules.items()]  # type: ignore[operator]
-        self.set_active_adapters(None)
         self.engine.merge(name, changes)
 
     def reset_adapter(self) -> None:
         """Take the merged adapter out of the base weights again, bit for bit."""
-        for name in list(self.engine.merged):
-            self.engine.unmerge(name)
+        if self.engine.merged:
+            self.engine.unmerge()
 
     unmerge_adapter = reset_adapter
 
