@@ -56,12 +56,15 @@ def read_block(block: nn.Module, norm_first: bool, ffn_homes: frozenset[str] = f
     """
     parts = BlockParts()
     attentions = find_attentions(block)
-    for attention in attentions:
+    # Of several attentions, the one that is called "self" is that.
+    for attention in sorted(attentions, key=lambda found: "self" not in found.core.lower()):
         _add_attention(parts, block, attention)
     hidden = attentions[0].hidden if attentions else _hidden_of(block)
     taken = [home for home in parts.homes.values() if home]
     if not attentions:
         _add_mixer(parts, block, ffn_homes)
+        if "self" not in parts.sublayers:
+            parts.notes.append("no attention and no other mixer recognised")
         taken = [home for home in parts.homes.values() if home]
     _add_ffn(parts, block, hidden, taken)
     _place_outputs(parts, block, norm_first)
@@ -72,12 +75,10 @@ def read_block(block: nn.Module, norm_first: bool, ffn_homes: frozenset[str] = f
 
 
 def _add_attention(parts: BlockParts, block: nn.Module, attention: Attention) -> None:
-    name = "cross" if attention.cross and "self" in parts.sublayers else "self"
+    name = "cross" if attention.cross else "self"
     if name in parts.sublayers:
-        name = "cross" if "cross" not in parts.sublayers and not attention.cross else name
-        if name in parts.sublayers:
-            parts.notes.append(f"{attention.core}: a further attention in the block, left out")
-            return
+        parts.notes.append(f"{attention.core}: a further attention in the block, left out")
+        return
     core = find(block, attention.core)
     assert core is not None
     qkv = None
@@ -115,8 +116,8 @@ def _looks_concatenated(block: nn.Module, path: str) -> bool:
 
 
 def _hidden_of(block: nn.Module) -> int:
-    """Width of the stream by the block's first norm (blocks without attention)."""
-    for module in block.modules():
+    """Width of the stream by the block's outermost norm (blocks without attention)."""
+    for _, module in sorted(block.named_modules(), key=lambda item: item[0].count(".")):
         weight = getattr(module, "weight", None)
         if is_norm(module) and weight is not None:
             return int(weight.shape[-1])
@@ -156,6 +157,8 @@ def _add_ffn(parts: BlockParts, block: nn.Module, hidden: int, taken: list[str])
         if own:
             parts.notes.append(f"feed-forward network not recognised among {', '.join(own)}")
         return
+    if own[up][1] == 2 * own[down][0]:
+        parts.notes.append(f"{up}: gate and up in one projection, taken as up")
     home = _common(up, down)
     parts.sublayers["ffn"] = Sublayer(up=up, gate=gate, down=down)
     parts.homes["ffn"] = _outermost(block, home, taken) if home else ""

@@ -20,6 +20,7 @@ from adapterhub.architectures.structure import (
     expert_lists,
     find,
     has_attention,
+    is_attention,
     is_list,
     is_mixed_by_tensor,
     is_norm,
@@ -105,6 +106,8 @@ def _is_stack(blocks: nn.Module) -> bool:
         return False
     if not all(_is_block(child) for child in children):
         return False
+    if all(is_attention(child) and not _is_complete(child) for child in children):
+        return False
     return not any(_holds_blocks(child) for child in children)
 
 
@@ -131,7 +134,10 @@ def _mixer_stacks(base: nn.Module) -> list[str]:
             continue
         equal = len({type(child) for child in children}) == 1
         normed = all(any(is_norm(m) for m in child.modules()) for child in children)
-        mixed = all(is_mixed_by_tensor(c) and len(linears(c)) >= 2 for c in children)
+        mixed = all(
+            (is_mixed_by_tensor(c) and len(linears(c)) >= 2) or "ffn" in read_block(c, True).sublayers
+            for c in children
+        )
         if equal and normed and mixed:
             found.append(path)
     return found

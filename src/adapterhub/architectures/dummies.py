@@ -24,6 +24,9 @@ _CAPS: dict[str, int] = {
     **dict.fromkeys(("shared_expert_intermediate_size", "block_ffn_hidden_size"), 48),
     **dict.fromkeys(("head_dim", "d_kv", "attention_head_size", "v_head_dim", "kv_channels"), 8),
     **dict.fromkeys(("qk_nope_head_dim", "qk_rope_head_dim", "rotary_dim"), 8),
+    **dict.fromkeys(("mamba_n_heads", "n_mamba_heads"), 4),
+    **dict.fromkeys(("mamba_d_head", "mamba_headdim", "mamba_d_state"), 16),
+    **dict.fromkeys(("cross_attention_hidden_size", "hidden_size_per_layer_input", "lru_width"), 32),
     **dict.fromkeys(("q_lora_rank", "kv_lora_rank"), 16),
     **dict.fromkeys(("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts"), 4),
     **dict.fromkeys(("num_experts_per_tok", "moe_top_k", "top_k_experts"), 2),
@@ -34,6 +37,8 @@ _CAPS: dict[str, int] = {
     **dict.fromkeys(("max_position_embeddings", "n_positions", "max_target_positions", "n_ctx"), 256),
 }
 _VOCABULARY = 160
+#: Stand-ins for fields that a default config leaves open.
+_DEFAULTS = {"num_key_value_heads": 4, "n_routed_experts": 4, "num_experts_per_tok": 2, "n_shared_experts": 1}
 
 
 def shrink(config: Any) -> Any:
@@ -52,6 +57,15 @@ def shrink(config: Any) -> Any:
             setattr(config, name, _VOCABULARY)
         elif name.endswith(("_token_id", "_token_index")) and value >= _VOCABULARY:
             setattr(config, name, _VOCABULARY - 1)
+    if "vocab_size" in vars(config) and config.vocab_size is None:
+        config.vocab_size = _VOCABULARY
+        config.pad_token_id = 1 if getattr(config, "pad_token_id", 1) is None else config.pad_token_id
+    for name, default in _DEFAULTS.items():
+        if name in vars(config) and getattr(config, name) is None:
+            setattr(config, name, default)
+    if isinstance(getattr(config, "kv_lora_rank", None), int):
+        config.num_key_value_heads = config.num_attention_heads
+        config.qk_head_dim = config.qk_nope_head_dim + config.qk_rope_head_dim
     layers = getattr(config, "num_hidden_layers", None)
     kinds = getattr(config, "layer_types", None)
     if isinstance(kinds, list) and isinstance(layers, int) and len(kinds) != layers:
@@ -69,7 +83,8 @@ def dummy_inputs(model: nn.Module) -> dict[str, Any]:
 
     Token ids avoid special tokens; nothing is drawn from the global random number generator.
     """
-    names = set(inspect.signature(model.forward).parameters)
+    parameters = inspect.signature(model.forward).parameters
+    names = set(parameters)
     main = getattr(model, "main_input_name", "input_ids")
     config = getattr(model, "config", None)
     parameter = next(model.parameters())
@@ -85,15 +100,16 @@ def dummy_inputs(model: nn.Module) -> dict[str, Any]:
         made["input_ids"] = ids.to(parameter.device)
         if "attention_mask" in names:
             made["attention_mask"] = torch.ones_like(made["input_ids"])
-    if "pixel_values" in names and (main == "pixel_values" or _is_dual(config)):
+    required = parameters["pixel_values"].default is inspect.Parameter.empty if "pixel_values" in names else False
+    if "pixel_values" in names and (main == "pixel_values" or required or _is_dual(config)):
         made["pixel_values"] = floats(BATCH, *_image_shape(config))
     if main == "input_features" and main in names:
-        mels = _first(config, "num_mel_bins", "input_feat_per_channel", "feature_projection_input_dim") or 80
-        positions = getattr(config, "max_source_positions", None)
-        if getattr(config, "model_type", "") and isinstance(positions, int) and "input_ids" not in names:
+        positions, mels = getattr(config, "max_source_positions", None), getattr(config, "num_mel_bins", None)
+        if mels and positions:  # log-mel spectrogram of a fixed length, features first
             made["input_features"] = floats(BATCH, mels, 2 * positions)
         else:
-            made["input_features"] = floats(BATCH, 64, mels)
+            features = _first(config, "input_feat_per_channel", "feature_projection_input_dim") or 80
+            made["input_features"] = floats(BATCH, 64, features)
     if main == "input_values" and main in names:
         mels, frames = getattr(config, "num_mel_bins", None), getattr(config, "max_length", None)
         spectrogram = isinstance(mels, int) and isinstance(frames, int) and not hasattr(config, "conv_dim")
@@ -123,7 +139,9 @@ def _is_dual(config: Any) -> bool:
     """Whether the model has a text and a vision tower side by side (rather than images as tokens)."""
     names = vars(config) if config is not None else {}
     tokens = any(name.startswith("image_token") for name in names)
-    return "text_config" in names and "vision_config" in names and not tokens
+    towers = {"text_config", "vision_config"} <= set(names)
+    patches = {"vocab_size", "patch_size", "image_size", "num_channels"} <= set(names)
+    return (towers or patches) and not tokens
 
 
 def _image_shape(config: Any) -> tuple[int, int, int]:

@@ -189,12 +189,17 @@ def linears(root: nn.Module) -> dict[str, tuple[int, int]]:
 
 
 def expert_lists(root: nn.Module) -> list[str]:
-    """Return the paths of mixtures of experts: lists of equal networks, or stacked 3-D weights."""
-    found = []
+    """Return the paths of mixtures of experts: lists of equal networks, or stacked 3-D weights.
+
+    Lists that run one after the other look the same, so the word ``expert`` has to be in the name of
+    the module or of its class.
+    """
+    found: list[str] = []
     for path, module in root.named_modules():
-        if any(inside(path, known) for known in found):
+        words = f"{path.rpartition('.')[2]} {type(module).__name__}".lower()
+        if "expert" not in words or any(inside(path, known) for known in found):
             continue
-        stacked = any(p.dim() == 3 for p in module.parameters(recurse=False))
+        stacked = any(_is_stacked(p) for p in module.parameters(recurse=False))
         children = list(module.children())
         equal = (
             isinstance(module, nn.ModuleList)
@@ -202,13 +207,14 @@ def expert_lists(root: nn.Module) -> list[str]:
             and len({type(c) for c in children}) == 1
             and all(linears(c) for c in children)
         )
-        if path and widths(module) is None and not _is_conv(module) and (stacked or equal):
+        if path and (stacked or equal):
             found.append(path)
     return found
 
 
-def _is_conv(module: nn.Module) -> bool:
-    return isinstance(module, nn.modules.conv._ConvNd)
+def _is_stacked(weight: nn.Parameter) -> bool:
+    """Whether a weight is (experts, width, width): fewer experts than features."""
+    return weight.dim() == 3 and 1 < weight.shape[0] <= min(weight.shape[1:])
 
 
 # -- attention -------------------------------------------------------------------------------------
@@ -242,6 +248,11 @@ def _core_of(path: str, module: nn.Module) -> _Core | None:
     if qkv and not is_mixed_by_tensor(module) and own[qkv][1] > own[qkv][0]:
         return _Core(path, own[qkv][0], {"qkv": qkv})
     return None
+
+
+def is_attention(module: nn.Module) -> bool:
+    """Whether *module* itself owns q, k and v projections."""
+    return _core_of("", module) is not None
 
 
 def has_attention(module: nn.Module) -> bool:

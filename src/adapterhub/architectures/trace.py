@@ -32,13 +32,19 @@ class Call:
 
 @dataclass
 class BlockTrace:
-    """All calls in one run of a block; ``entry`` and ``result`` are the block's own values."""
+    """All calls in one run of a block.
+
+    Attributes:
+        calls: in the order of their start. ``values``: by value number, flattened.
+        entry, result: the block's own input and output. ``width``: features of a position.
+    """
 
     calls: list[Call] = field(default_factory=list)
     values: list[torch.Tensor] = field(default_factory=list)
     entry: int | None = None
     result: int | None = None
     clock: int = 0
+    width: int = 0
 
     def tick(self) -> int:
         self.clock += 1
@@ -112,7 +118,9 @@ class Recorder:
                 if self.runs > 1:
                     return
                 self.trace = BlockTrace()
-                self.trace.entry = self.trace.number(_stream(args, kwargs))
+                stream = _stream(args, kwargs)
+                self.trace.entry = self.trace.number(stream)
+                self.trace.width = 0 if stream is None else stream.shape[-1]
             trace = self.trace
             if trace is None or trace.entry is None or not path:
                 return

@@ -27,12 +27,14 @@ BATCH_INPUTS = (
     "decoder_inputs_embeds",
 )
 #: Keyword arguments of a forward call that are ours.
-OWN_ARGUMENTS = (
-    "adapter_rows",
-    "task_ids",
-    "output_adapter_fusion_attentions",
-    "output_adapter_gating_scores",
-    "adapter_input_parallelized",
+OWN_ARGUMENTS = frozenset(
+    {
+        "adapter_rows",
+        "task_ids",
+        "output_adapter_fusion_attentions",
+        "output_adapter_gating_scores",
+        "adapter_input_parallelized",
+    }
 )
 #: Inputs that belong to the state of a generation, which is replicated from its start.
 STATEFUL = ("past_key_values", "cache_position", "encoder_outputs")
@@ -54,12 +56,10 @@ class Boundary:
 
     def enter(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Open a context if none is open; replicate the inputs if that is due here."""
-        own = [name for name in OWN_ARGUMENTS if name in kwargs]
-        if own:
-            given = {name: kwargs[name] for name in own}
+        given: dict[str, Any] = {}
+        if not OWN_ARGUMENTS.isdisjoint(kwargs):
+            given = {name: kwargs[name] for name in kwargs if name in OWN_ARGUMENTS}
             kwargs = {name: value for name, value in kwargs.items() if name not in given}
-        else:
-            given = {}
         ctx = local.ctx
         if not ctx.open:
             ctx = self._open(module, ctx, given)

@@ -254,9 +254,8 @@ class Engine:
             node = evaluate.compile_node(tree, slot, self._fusion_of)
             if node is None:
                 continue
-            node = evaluate.simplify(node)
-            nodes.append((slot, node))
-            hooks[slot.index] = slot.needs(list(node.modules))  # type: ignore[union-attr]
+            nodes.append((slot, evaluate.finish(node, slot)))
+            hooks[slot.index] = slot.needs(list(node.modules))
         return Plan(tree, skip_layers, tuple(nodes), hooks, width(tree))
 
     def _fusion_of(self, slot: Slot, block: Fuse) -> nn.Module | None:

@@ -9,6 +9,7 @@ last); a Stack prepares each of its children anew.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -30,9 +31,14 @@ from adapterhub.errors import CompositionError
 
 
 class PlanNode:
-    """A node of a plan; ``run`` maps a state to a state."""
+    """A node of a plan; ``run`` maps a state to a state.
 
-    __slots__ = ("family", "modules")
+    ``act(h, x)``, set on the root of a slot's plan by :func:`finish`, is what the hook calls: a host's
+    output *h* and its input or residual *x* give the new output.
+    """
+
+    __slots__ = ("act", "family", "modules")
+    act: Callable[[Any, Any], Any]
 
     def __init__(self, modules: Sequence[Any]) -> None:
         self.modules = tuple(modules)  # leaves' modules in reading order
@@ -41,27 +47,10 @@ class PlanNode:
     def run(self, state: Any, slot: Any) -> Any:
         raise NotImplementedError
 
-    def run_site(self, h: torch.Tensor, x: Any, slot: Any) -> torch.Tensor:
+    def evaluate(self, slot: Any, h: torch.Tensor, x: Any) -> torch.Tensor:
         """Evaluate the whole plan for a host's output *h*; *x* is its input or residual."""
         family = self.family
         return family.end(self.run(family.begin(h, x), slot), slot)
-
-
-class Single(PlanNode):
-    """One adapter alone: no state is built."""
-
-    __slots__ = ("alone", "module")
-
-    def __init__(self, module: Any) -> None:
-        super().__init__([module])
-        self.module = module
-        self.alone = getattr(self.family, "alone", None)
-
-    def run(self, state: Any, slot: Any) -> Any:
-        return self.family.apply(self.family.enter(state, self.module, slot), self.module, slot)
-
-    def run_site(self, h: torch.Tensor, x: Any, slot: Any) -> torch.Tensor:
-        return self.alone(h, x, self.module, slot)  # type: ignore[misc]
 
 
 class Leaf(PlanNode):
@@ -296,10 +285,14 @@ def _one_family(nodes: Sequence[PlanNode], slot: Any) -> Any:
     return nodes[0].family
 
 
-def simplify(node: PlanNode | None) -> PlanNode | None:
-    """Turn a plan of one adapter into a :class:`Single`."""
-    while isinstance(node, StackNode) and len(node.children) == 1:
-        node = node.children[0]
-        if isinstance(node, Leaf):
-            return Single(node.module) if hasattr(node.family, "alone") else StackNode([node])
+def finish(node: PlanNode, slot: Any) -> PlanNode:
+    """Give the root of a slot's plan its ``act``; one adapter alone acts without building a state."""
+    inner = node
+    while isinstance(inner, StackNode) and len(inner.children) == 1:
+        inner = inner.children[0]  # type: ignore[assignment]
+    alone = getattr(node.family, "alone", None)
+    if isinstance(inner, Leaf) and alone is not None:
+        node.act = partial(alone, inner.module, slot)
+    else:
+        node.act = partial(node.evaluate, slot)
     return node

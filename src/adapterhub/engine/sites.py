@@ -36,7 +36,7 @@ class Slot(nn.Module):
     Attributes:
         site: what the place is; ``index``: its number in this process.
         node: what to evaluate, set by activation; ``None``: nothing.
-        norm: the host model's layer norm after the residual addition, or ``None``.
+        norm: (not registered) the host model's layer norm after the residual addition, or ``None``.
     """
 
     def __init__(self, site: ResolvedSite) -> None:
@@ -45,7 +45,8 @@ class Slot(nn.Module):
         self.node: Any = None
         self.stacks: dict[Any, Any] = {}
         # Modules of the host model are held in a tuple: registered they would be saved twice.
-        self._held = (site, site.host, site.norm, site.residual)
+        self._held = (site, site.host, site.residual)
+        self.__dict__["norm"] = site.norm
         self.fusions = nn.ModuleDict()
         self._handles: dict[str, Any] = {}
 
@@ -56,10 +57,6 @@ class Slot(nn.Module):
     @property
     def host(self) -> nn.Module:
         return self._held[1]
-
-    @property
-    def norm(self) -> Any:
-        return self._held[2]
 
     def adapter(self, name: str) -> Any:
         """Return the module of adapter *name* here, or ``None``."""
@@ -83,19 +80,19 @@ class Slot(nn.Module):
         if node is None:
             return None
         if type(output) is tuple:
-            return (node.run_site(output[0], residual, self), *output[1:])
-        return node.run_site(output, residual, self)
+            return (node.act(output[0], residual), *output[1:])
+        return node.act(output, residual)
 
     def on_linear(self, module: nn.Module, args: tuple[Any, ...], output: torch.Tensor) -> Any:
         """Post-hook on a projection."""
         override = local.ctx.override
         node = self.node if override is None else override.get(self.index, self.node)
-        return None if node is None else node.run_site(output, args[0], self)
+        return None if node is None else node.act(output, args[0])
 
     def on_hidden(self, module: nn.Module, args: tuple[Any, ...], output: torch.Tensor) -> Any:
         """Post-hook on the embeddings."""
         node = self._current()
-        return None if node is None else node.run_site(output, None, self)
+        return None if node is None else node.act(output, None)
 
     def on_fused(self, module: nn.Module, args: tuple[Any, ...], output: torch.Tensor) -> Any:
         """Post-hook on a fused projection: only this part of the output changes."""
@@ -103,13 +100,13 @@ class Slot(nn.Module):
         if node is None:
             return None
         start, stop = self._held[0].slice  # type: ignore[misc]
-        part = node.run_site(output[..., start:stop], args[0], self)
+        part = node.act(output[..., start:stop], args[0])
         return torch.slice_scatter(output, part, -1, start, stop)
 
     def on_input(self, module: nn.Module, args: tuple[Any, ...]) -> Any:
         """Pre-hook: the place is the host's first input."""
         node = self._current()
-        return None if node is None else (node.run_site(args[0], args[0], self), *args[1:])
+        return None if node is None else (node.act(args[0], args[0]), *args[1:])
 
     def on_norm(self, module: nn.Module, args: tuple[Any, ...], output: torch.Tensor) -> Any:
         """Post-hook on the norm after the addition: give way to a final value (original_ln_after=False)."""
@@ -160,9 +157,9 @@ class Slot(nn.Module):
         if kind == "note":
             return host.register_forward_pre_hook(self.note_attention_input, with_kwargs=True)
         if kind == "tap":
-            if self._held[3] is None:
+            if self._held[2] is None:
                 raise RuntimeError(f"{self.site.key} has no residual tap")
-            return self._held[3].register_forward_pre_hook(self.tap_residual)
+            return self._held[2].register_forward_pre_hook(self.tap_residual)
         if kind == "input":
             return host.register_forward_pre_hook(self.on_input)
         if kind == "norm":

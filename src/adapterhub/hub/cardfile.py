@@ -1,10 +1,10 @@
 """Reading and writing YAML card files that strangers may have written.
 
-Three dangers are closed here, once, for every card: size (a cap, before parsing), structure (aliases
-are refused, so that no "billion laughs" can grow; nesting and node count are capped; tags are
+Three dangers are closed here, once, for every card: size (a cap, before parsing), structure
+(aliases are refused, so that no "billion laughs" can grow; nesting and node count are capped; tags are
 refused; a key may occur once), and YAML 1.1 surprises (``no`` is Norwegian and not ``False``,
-``2021-01-01`` stays text). A scalar is a number, ``true``, ``false`` or ``null`` by the YAML 1.2 core
-rules; all else is text. What is written reads the same under both versions of YAML.
+``2021-01-01`` stays text). A scalar is a number, ``true``, ``false`` or ``null`` by the core rules of
+YAML 1.2; all else is text. What is written reads the same under both versions of YAML.
 """
 
 from __future__ import annotations
@@ -139,8 +139,6 @@ def load(path: Path) -> dict[str, Any]:
 
 def dumps(card: Mapping[str, Any], comment: str = "") -> bytes:
     """Return *card* as UTF-8 YAML in the order of its keys, below an optional comment line."""
-    body = yaml.dump(
-        dict(card), Dumper=_CardDumper, sort_keys=False, allow_unicode=True, width=100
-    )
+    body = yaml.dump(dict(card), Dumper=_CardDumper, sort_keys=False, allow_unicode=True, width=100)
     head = f"# {comment}\n" if comment else ""
     return (head + body).encode("utf-8")

@@ -1,37 +1,19 @@
 """The short name of an adapter configuration: its hash, its method and a one-line summary.
 
 A configuration hash names what an adapter is made of, so that "the Houlsby one" can be picked among
-several adapters for one dataset. Two rules are in use in the wild and both are honoured: the rule of
-the card hub (empty values do not count) and that of the library from version 3 on (values at their
+several adapters for one dataset. Two rules are in use in the wild and both are honoured: that of the
+card hub (empty values do not count) and that of the library from version 3 on (values at their
 later-added defaults do not count either). Both hash ``2`` and ``2.0`` apart, which nobody who asks
 for a reduction factor of two can know; matching therefore compares sets of hashes.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 import re
 from collections.abc import Mapping
 from typing import Any
 
-#: Defaults that later versions of the library added to every bottleneck configuration.
-LATER_DEFAULTS: dict[str, Any] = {
-    "phm_layer": True,
-    "phm_dim": 4,
-    "factorized_phm_W": True,
-    "shared_W_phm": False,
-    "shared_phm_rule": True,
-    "factorized_phm_rule": False,
-    "phm_c_init": "normal",
-    "phm_init_range": 0.0001,
-    "learn_phm": True,
-    "hypercomplex_nonlinearity": "glorot-uniform",
-    "phm_rank": 1,
-    "phm_bias": True,
-    "init_weights": "bert",
-    "scaling": 1.0,
-}
+from adapterhub.configs.hashing import config_hash
 
 HASH_PATTERN = re.compile(r"[0-9a-f]{16}")
 
@@ -46,19 +28,16 @@ SYNONYMS = {
 }
 
 
-def _without_empty(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {key: _without_empty(item) for key, item in value.items() if item}
-    return value
-
-
-def _digest(config: Mapping[str, Any]) -> str:
-    text = json.dumps(_without_empty(config), sort_keys=True)
-    return hashlib.sha1(text.encode("utf-8"), usedforsecurity=False).hexdigest()[:16]
+def _hash(config: Mapping[str, Any], *, later: bool) -> str:
+    """Hash a configuration from a card, which may be of any shape; ``""`` if it cannot be one."""
+    try:
+        return config_hash(dict(config), drop_later_defaults=later)
+    except (AttributeError, KeyError, RecursionError, TypeError, ValueError):
+        return ""
 
 
 def integral(value: Any) -> Any:
-    """Return *value* with every float that is a whole number turned into an ``int``, recursively."""
+    """Return *value* with each float that is a whole number made an ``int``, recursively."""
     if isinstance(value, Mapping):
         return {key: integral(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -70,27 +49,23 @@ def integral(value: Any) -> Any:
 
 def card_hash(config: Mapping[str, Any]) -> str:
     """Hash by the rule of the card hub: 16 hex digits."""
-    return _digest(config)
+    return _hash(config, later=False)
 
 
 def library_hash(config: Mapping[str, Any]) -> str:
     """Hash by the rule of the library since version 3: 16 hex digits."""
-    kept = {
-        key: value
-        for key, value in config.items()
-        if not (key in LATER_DEFAULTS and LATER_DEFAULTS[key] == value)
-    }
-    return _digest(kept)
+    return _hash(config, later=True)
 
 
 def all_hashes(config: Mapping[str, Any]) -> frozenset[str]:
     """Every hash under which *config* may be asked for; two configs match if these sets meet."""
     whole = integral(config)
-    return frozenset(rule(form) for rule in (card_hash, library_hash) for form in (config, whole))
+    found = {rule(form) for rule in (card_hash, library_hash) for form in (config, whole)}
+    return frozenset(found - {""})
 
 
 def method_name(config: Mapping[str, Any]) -> str:
-    """Return the usual name of the method that *config* describes, e.g. ``double_seq_bn`` or ``lora``."""
+    """Return the usual name of the method, e.g. ``double_seq_bn`` or ``lora``."""
     architecture = config.get("architecture")
     if architecture == "union":
         members = [item for item in config.get("configs") or [] if isinstance(item, Mapping)]

@@ -1,4 +1,4 @@
-"""An :class:`Entry` is what a hub answers with: one adapter, its configuration, one chosen version."""
+"""An :class:`Entry` is what a hub answers with: one adapter, its config, one chosen version."""
 
 from __future__ import annotations
 
@@ -105,8 +105,10 @@ class Entry:
         }
 
 
-def config_hashes(config: Mapping[str, Any], old: Mapping[str, Any] | None = None) -> frozenset[str]:
-    """Return every hash that may mean *config*; *old* is its spelling in version 1 of the library."""
+def config_hashes(
+    config: Mapping[str, Any], old: Mapping[str, Any] | None = None
+) -> frozenset[str]:
+    """Return every hash that may mean *config*; *old* is how version 1 of the library wrote it."""
     if not config:
         return frozenset()
     extra = frozenset({card_hash(old)}) if old else frozenset()

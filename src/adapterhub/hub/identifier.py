@@ -7,8 +7,8 @@ Two forms, both from the AdapterHub papers and its card repository::
     task/subtask    subtask    task    task@owner    /subtask    @owner
 
 ``owner/stem`` without the leading ``@`` is read as ``task/subtask`` first, because that is what the
-published snippets use; only if the hub has no such task does it name an adapter. Which version of an
-adapter is meant is never part of the identifier.
+published snippets use; only if the hub has no such task does it name an adapter. Which version of
+an adapter is meant is never part of the identifier.
 """
 
 from __future__ import annotations

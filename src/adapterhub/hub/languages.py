@@ -9,22 +9,23 @@ from __future__ import annotations
 import re
 
 _TABLE = """
-af Afrikaans|am Amharic|ar Arabic|as Assamese|az Azerbaijani|be Belarusian|bg Bulgarian|bh Bihari
-bm Bambara|bn Bengali|bo Tibetan|br Breton|bs Bosnian|bxr Buryat|ca Catalan|cdo Min Dong Chinese
-ceb Cebuano|cs Czech|cy Welsh|da Danish|de German|dv Divehi|el Greek|en English|eo Esperanto|es Spanish
-et Estonian|eu Basque|fa Persian|ff Fula|fi Finnish|fo Faroese|fr French|fy Western Frisian|ga Irish
-gd Scottish Gaelic|gl Galician|gn Guarani|gu Gujarati|ha Hausa|he Hebrew|hi Hindi|hr Croatian
-ht Haitian Creole|hu Hungarian|hy Armenian|id Indonesian|ig Igbo|ilo Iloko|is Icelandic|it Italian
-ja Japanese|jv Javanese|ka Georgian|kk Kazakh|km Khmer|kn Kannada|ko Korean|ku Kurdish|kv Komi
-ky Kyrgyz|la Latin|lb Luxembourgish|lg Ganda|ln Lingala|lo Lao|lt Lithuanian|lv Latvian|mg Malagasy
-mhr Meadow Mari|mi Maori|mk Macedonian|ml Malayalam|mn Mongolian|mr Marathi|ms Malay|mt Maltese
-my Burmese|myv Erzya|nb Norwegian Bokmål|ne Nepali|nl Dutch|nn Norwegian Nynorsk|no Norwegian|ny Nyanja
-om Oromo|or Oriya|pa Punjabi|pl Polish|ps Pashto|pt Portuguese|qu Quechua|ro Romanian|ru Russian
+af Afrikaans|am Amharic|ar Arabic|as Assamese|az Azerbaijani|be Belarusian|bg Bulgarian
+bh Bihari|bm Bambara|bn Bengali|bo Tibetan|br Breton|bs Bosnian|bxr Buryat|ca Catalan
+cdo Min Dong Chinese|ceb Cebuano|cs Czech|cy Welsh|da Danish|de German|dv Divehi|el Greek
+en English|eo Esperanto|es Spanish|et Estonian|eu Basque|fa Persian|ff Fula|fi Finnish
+fo Faroese|fr French|fy Western Frisian|ga Irish|gd Scottish Gaelic|gl Galician|gn Guarani
+gu Gujarati|ha Hausa|he Hebrew|hi Hindi|hr Croatian|ht Haitian Creole|hu Hungarian|hy Armenian
+id Indonesian|ig Igbo|ilo Iloko|is Icelandic|it Italian|ja Japanese|jv Javanese|ka Georgian
+kk Kazakh|km Khmer|kn Kannada|ko Korean|ku Kurdish|kv Komi|ky Kyrgyz|la Latin|lb Luxembourgish
+lg Ganda|ln Lingala|lo Lao|lt Lithuanian|lv Latvian|mg Malagasy|mhr Meadow Mari|mi Maori
+mk Macedonian|ml Malayalam|mn Mongolian|mr Marathi|ms Malay|mt Maltese|my Burmese|myv Erzya
+nb Norwegian Bokmål|ne Nepali|nl Dutch|nn Norwegian Nynorsk|no Norwegian|ny Nyanja|om Oromo
+or Oriya|pa Punjabi|pl Polish|ps Pashto|pt Portuguese|qu Quechua|ro Romanian|ru Russian
 rw Kinyarwanda|sa Sanskrit|sd Sindhi|se Northern Sami|si Sinhala|sk Slovak|sl Slovenian|sn Shona
-so Somali|sq Albanian|sr Serbian|st Sesotho|su Sundanese|sv Swedish|sw Swahili|ta Tamil|te Telugu
-tg Tajik|th Thai|ti Tigrinya|tk Turkmen|tl Tagalog|tn Tswana|tr Turkish|tt Tatar|ug Uyghur|uk Ukrainian
-ur Urdu|uz Uzbek|vi Vietnamese|wo Wolof|xh Xhosa|xmf Mingrelian|yi Yiddish|yo Yoruba|zh Chinese
-yue Cantonese|zh_yue Cantonese|zh-yue Cantonese|zu Zulu
+so Somali|sq Albanian|sr Serbian|st Sesotho|su Sundanese|sv Swedish|sw Swahili|ta Tamil
+te Telugu|tg Tajik|th Thai|ti Tigrinya|tk Turkmen|tl Tagalog|tn Tswana|tr Turkish|tt Tatar
+ug Uyghur|uk Ukrainian|ur Urdu|uz Uzbek|vi Vietnamese|wo Wolof|xh Xhosa|xmf Mingrelian
+yi Yiddish|yo Yoruba|zh Chinese|yue Cantonese|zh_yue Cantonese|zh-yue Cantonese|zu Zulu
 """
 
 NAMES: dict[str, str] = {}

@@ -95,5 +95,5 @@ def collision_problems(paths: Iterable[str]) -> list[str]:
             folded = unicodedata.normalize("NFC", prefix).casefold()
             other = seen.setdefault(folded, prefix)
             if other != prefix:
-                problems.append(f"file names {ascii(other)} and {ascii(prefix)} differ only in case")
+                problems.append(f"file names {other!a} and {prefix!a} differ only in case")
     return list(dict.fromkeys(problems))

@@ -33,7 +33,9 @@ def clean_card(raw: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
         card["config"] = whole
     for key in ("github", "twitter"):
         if isinstance(card.get(key), str):
-            handle = re.sub(r"(?i)^(?:https?://)?(?:www\.)?(?:github|twitter|x)\.com/", "", card[key])
+            handle = re.sub(
+                r"(?i)^(?:https?://)?(?:www\.)?(?:github|twitter|x)\.com/", "", card[key]
+            )
             handle = handle.strip("/").removeprefix("@")
             if handle != card[key]:
                 repairs.append(f"{key}: {card[key]!r} read as {handle!r}")

@@ -14,7 +14,8 @@ import difflib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from adapterhub.errors import AdapterHubError, HubError, did_you_mean
+from adapterhub.configs import parse_config_string
+from adapterhub.errors import ConfigError, HubError, did_you_mean
 from adapterhub.hub.catalogue import Catalogue
 from adapterhub.hub.confighash import HASH_PATTERN, all_hashes, library_hash
 from adapterhub.hub.entries import Entry
@@ -105,7 +106,9 @@ def _why_not(catalogue: Catalogue, parsed: AdapterKey | TaskQuery, text: str) ->
     """Return what a person needs next: a broken card, other owners, or the nearest names."""
     if isinstance(parsed, AdapterKey):
         path = f"adapters/{parsed.owner}/{parsed.stem}."
-        broken = [f for f in catalogue.findings if f.where.startswith(path) and f.severity == "error"]
+        broken = [
+            f for f in catalogue.findings if f.where.startswith(path) and f.severity == "error"
+        ]
         if broken:
             return f" Its card is there but cannot be used: {broken[0].message}"
     elif parsed.owner is not None:
@@ -146,14 +149,12 @@ def _with_config(
     return _keep(entries, lambda entry: False, complaint, have, label)
 
 
-def config_tests(
-    catalogue: Catalogue, config: Any
-) -> tuple[list[Callable[[Entry], bool]], str]:
+def config_tests(catalogue: Catalogue, config: Any) -> tuple[list[Callable[[Entry], bool]], str]:
     """Return tests for adapters with this configuration, strict ones first, and what to call it.
 
-    *config* is a full configuration (a mapping, or an object with ``to_dict``), a configuration hash,
-    a name, or a name with settings (``lora[r=8]``). A bare name means the configuration of that name
-    as it is; only if no adapter has just that, the name with any settings.
+    *config* is a full configuration (a mapping, or an object with ``to_dict``), its hash, a name, or
+    a name with settings (``lora[r=8]``). A bare name means the configuration of that name as it is;
+    only if no adapter has just that, the name with any settings.
     """
     to_dict = getattr(config, "to_dict", None)
     if callable(to_dict):
@@ -162,7 +163,9 @@ def config_tests(
         wanted = all_hashes(config)
         return [lambda entry: not wanted.isdisjoint(entry.hashes)], library_hash(config)
     if not isinstance(config, str) or not config.strip():
-        raise HubError(f"config must be a mapping, a name or a hash of 16 hex digits, not {config!r}")
+        raise HubError(
+            f"config must be a mapping, a name or a hash of 16 hex digits, not {config!r}"
+        )
     text = config.strip()
     if HASH_PATTERN.fullmatch(text):
         return [lambda entry: text in entry.hashes], text
@@ -179,15 +182,13 @@ def config_tests(
 
 
 def _named_config(catalogue: Catalogue, text: str) -> Mapping[str, Any] | None:
-    """Return the full configuration of a name: from the cards of this hub, else from the library."""
+    """Return the full configuration of a name: from a card of this hub, else from the library."""
     card = catalogue.architectures.get(text)
     if card is not None:
         return card.config
     try:
-        from adapterhub.configs import AdapterConfig  # here, so that the hub works on cards alone
-
-        return AdapterConfig.load(text).to_dict()
-    except (ImportError, AttributeError, AdapterHubError, LookupError, TypeError, ValueError):
+        return parse_config_string(text).to_dict()
+    except ConfigError:
         return None
 
 
@@ -233,4 +234,3 @@ def _ambiguous(entries: Sequence[Entry], identifier: str) -> str:
     if len(ordered) > _SHOWN:
         lines.append(f"  ... and {len(ordered) - _SHOWN} more")
     return f"{identifier!r} fits {len(entries)} adapters.{advice}\n" + "\n".join(lines)
-

@@ -9,21 +9,21 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from functools import lru_cache
+from functools import cache
 from importlib.resources import files
 from typing import Any, Literal
 
 CardKind = Literal["hub", "adapter_type", "task", "subtask", "architecture", "adapter"]
 
 
-@lru_cache(maxsize=None)
+@cache
 def card_schema(kind: CardKind) -> dict[str, Any]:
     """Return the JSON schema of one kind of card."""
-    source = files(__package__).joinpath("schemas", f"{kind}.schema.json")
+    source = files("adapterhub.hub").joinpath("schemas").joinpath(f"{kind}.schema.json")
     return json.loads(source.read_text(encoding="utf-8"))
 
 
-@lru_cache(maxsize=None)
+@cache
 def _validator(kind: CardKind) -> Any:
     from jsonschema import Draft202012Validator  # slow to import, and not needed to show a card
 

@@ -1,7 +1,7 @@
 """Tells what a file is by its content, and refuses what could run or hide something.
 
-Names lie: scanners that looked at the extension first were fooled. Here the content decides the kind
-first, and then the name must be one that this kind may have. Only five kinds exist: safetensors,
+Names lie: scanners that looked at the extension first were fooled. Here the content decides the
+kind first, and then the name must be one that this kind may have. Only five kinds exist: safetensors,
 JSON, YAML, text (Markdown among it) and PNG. Everything else is refused, with the way out.
 """
 
@@ -61,7 +61,7 @@ _PNG = b"\x89PNG\r\n\x1a\n"
 
 
 def sniff(path: Path, name: str) -> tuple[Kind | None, list[str]]:
-    """Return the kind of the file at *path*, published under *name*, and why it is refused, if so."""
+    """Return the kind of the file at *path*, to be called *name*, and why it is refused, if so."""
     size = path.stat().st_size
     with path.open("rb") as file:
         head = file.read(512)
@@ -70,7 +70,7 @@ def sniff(path: Path, name: str) -> tuple[Kind | None, list[str]]:
     if head.startswith(_PNG):
         problem = "is larger than a preview may be" if size > MAX_PNG_BYTES else _png_problem(path)
         return "png", [f"{name} {problem}"] if problem else _name_problems(name, "png")
-    binary = _binary_kind(head, size)
+    binary = _binary_kind(head)
     if binary == "safetensors":
         return "safetensors", _name_problems(name, "safetensors")
     if binary is not None:
@@ -80,7 +80,7 @@ def sniff(path: Path, name: str) -> tuple[Kind | None, list[str]]:
     return _text_kind(path.read_bytes(), name)
 
 
-def _binary_kind(head: bytes, size: int) -> str | None:
+def _binary_kind(head: bytes) -> str | None:
     for magic, label in _MAGIC:
         if head.startswith(magic):
             return label
@@ -88,7 +88,8 @@ def _binary_kind(head: bytes, size: int) -> str | None:
         return "a tar archive"
     if head[:1] == b"\x80" and len(head) > 1 and head[1] <= 5:
         return "a pickle (loading one can run any program)"
-    if size >= 10 and head[8:9] == b"{" and int.from_bytes(head[:8], "little") <= size - 8:
+    # Eight letters of text make a far larger number; whether it is right is for the header check.
+    if head[8:9] == b"{" and int.from_bytes(head[:8], "little") < 1 << 48:
         return "safetensors"
     return None
 

@@ -24,7 +24,9 @@ _CHUNK = 1 << 22
 
 #: Bits of one element of each type of the format.
 DTYPE_BITS: dict[str, int] = {
-    **{"F4": 4, "F6_E2M3": 6, "F6_E3M2": 6},
+    "F4": 4,
+    "F6_E2M3": 6,
+    "F6_E3M2": 6,
     **dict.fromkeys(("BOOL", "U8", "I8", "F8_E5M2", "F8_E4M3", "F8_E8M0"), 8),
     **dict.fromkeys(("F8_E4M3FNUZ", "F8_E5M2FNUZ"), 8),
     **dict.fromkeys(("I16", "U16", "F16", "BF16"), 16),
@@ -76,9 +78,7 @@ def strict_json(data: bytes) -> Any:
         raise ValueError(f"{constant} is not JSON")
 
     try:
-        return json.loads(
-            data.decode("utf-8"), object_pairs_hook=unique, parse_constant=refuse
-        )
+        return json.loads(data.decode("utf-8"), object_pairs_hook=unique, parse_constant=refuse)
     except RecursionError as error:
         raise ValueError("nested too deeply") from error
 
@@ -162,7 +162,7 @@ def _check_cover(result: TensorFile, start: int, size: int) -> None:
 
 
 def _all_finite(values: Any, dtype: str, np: Any) -> bool:
-    """Tell whether a flat array (raw integers for the types numpy lacks) holds no NaN or infinity."""
+    """Tell whether a flat array (raw integers for types that numpy lacks) is free of NaN and inf."""
     if dtype == "BF16":
         return bool(((values & 0x7F80) != 0x7F80).all())
     if dtype == "F8_E5M2":
@@ -177,8 +177,13 @@ def number_problems(path: Path, tensors: list[TensorInfo]) -> list[str]:
     import numpy as np  # slow to import, and only needed here
 
     read_as = {
-        **{"F16": "<f2", "F32": "<f4", "F64": "<f8", "C64": "<c8"},
-        **{"BF16": "<u2", "F8_E5M2": "u1", "F8_E4M3": "u1"},
+        "F16": "<f2",
+        "F32": "<f4",
+        "F64": "<f8",
+        "C64": "<c8",
+        "BF16": "<u2",
+        "F8_E5M2": "u1",
+        "F8_E4M3": "u1",
     }
     bad = []
     for tensor in tensors:

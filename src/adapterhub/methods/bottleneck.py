@@ -101,6 +101,13 @@ class BottleneckAdapter(nn.Module):
             self.scale = nn.Parameter(torch.ones(1 if config.scaling == "learned" else hidden))
         else:
             self.factor = float(config.scaling)
+        #: Nothing but the two maps and the activation: the short way in ``alone`` will do.
+        self.plain = (
+            self.scale is None
+            and not (self.ln_before or self.ln_after or self.gated)
+            and self.original_ln_after
+            and self.residual_before_ln is True
+        )
         for flag, name in ((self.ln_before, "norm_before"), (self.ln_after, "norm_after")):
             if flag:
                 setattr(self, f"{name}_weight", nn.Parameter(torch.ones(hidden)))
@@ -223,7 +230,30 @@ class BottleneckFamily(Family[BottleneckState]):
     def begin(self, h: torch.Tensor, x: torch.Tensor) -> BottleneckState:
         return BottleneckState(h, x, h)
 
-    def alone(self, h: torch.Tensor, x: torch.Tensor, module: BottleneckAdapter, slot: Any) -> torch.Tensor:
+    def alone(self, module: BottleneckAdapter, slot: Any, h: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+        if not module.plain or (module.training and (module.dropout or module.stochastic_depth)):
+            return self._alone(module, slot, h, x)
+        # The common case written out: as few calls as there are kernels.
+        weights = module._parameters
+        if module.parallel:
+            z = r = x
+        else:
+            z = r = h
+            if module.original_ln_before:
+                z = h + x
+                norm = slot.norm
+                if type(norm) is nn.LayerNorm:
+                    own = norm._parameters
+                    z = torch.layer_norm(z, norm.normalized_shape, own["weight"], own["bias"], norm.eps)
+                elif norm is not None:
+                    z = norm(z)
+        hidden = module.activation(F.linear(z, weights["down_weight"], weights["down_bias"]))
+        y = F.linear(hidden, weights["up_weight"], weights["up_bias"])
+        if module.factor != 1.0:
+            y = y * module.factor
+        return y + (h if module.parallel else r)
+
+    def _alone(self, module: BottleneckAdapter, slot: Any, h: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
         z, r = module.enter(h, x, slot.norm)
         if module.parallel:
             y = module.finish(module.up(z), z, None) + h

@@ -124,7 +124,7 @@ class InputFamily(Family[HiddenState]):
     def begin(self, h: torch.Tensor, x: torch.Tensor) -> HiddenState:
         return HiddenState(h)
 
-    def alone(self, h: torch.Tensor, x: torch.Tensor, module: Any, slot: Any) -> torch.Tensor:
+    def alone(self, module: Any, slot: Any, h: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
         return module(h)
 
     def apply(self, state: HiddenState, module: Any, slot: Any) -> HiddenState:

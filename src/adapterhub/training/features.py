@@ -24,8 +24,14 @@ class EncodedTexts(Dataset[dict[str, Any]]):
     """
 
     def __init__(self, tokenizer: Any, examples: Examples, max_length: int = MAX_LENGTH) -> None:
-        encoded = tokenizer(list(examples.texts), truncation=True, max_length=max_length) if len(examples) else {}
-        self._fields = {key: encoded[key] for key in ("input_ids", "attention_mask") if key in encoded}
+        encoded = (
+            tokenizer(list(examples.texts), truncation=True, max_length=max_length)
+            if len(examples)
+            else {}
+        )
+        self._fields = {
+            key: encoded[key] for key in ("input_ids", "attention_mask") if key in encoded
+        }
         self._fields["labels"] = list(examples.labels)
         self.lengths = [len(ids) for ids in self._fields.get("input_ids", [])]
 

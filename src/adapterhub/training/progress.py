@@ -5,7 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+)
 from rich.progress import TimeRemainingColumn
 from transformers import TrainerCallback
 
@@ -44,7 +51,9 @@ class RichProgress(TrainerCallback):
         """Open the bar."""
         if not state.is_world_process_zero:
             return
-        self._progress = self._given if self._given is not None else make_progress(Console(stderr=True))
+        self._progress = (
+            self._given if self._given is not None else make_progress(Console(stderr=True))
+        )
         if self._given is None:
             self._progress.start()
         self._task = self._progress.add_task(

@@ -106,15 +106,21 @@ def parse_ratings(content: str) -> list[tuple[float, str]]:
             rating = float(cells[1])
             text = " ".join(html.unescape(html.unescape(cells[2])).split())
         except (IndexError, ValueError) as error:
-            raise DataError(f"Line {number} is not 'id, rating, text' with tabs: {line[:80]!r}") from error
+            raise DataError(
+                f"Line {number} is not 'id, rating, text' with tabs: {line[:80]!r}"
+            ) from error
         if len(cells) != 3 or not -4 <= rating <= 4:
-            raise DataError(f"Line {number}: three cells and a rating in -4…4 expected: {line[:80]!r}")
+            raise DataError(
+                f"Line {number}: three cells and a rating in -4…4 expected: {line[:80]!r}"
+            )
         if text:
             rows.append((rating, text))
     return rows
 
 
-def polarity_task(name: str, content: str, neutral_below: float = 0.5, seed: int = SPLIT_SEED) -> TextTask:
+def polarity_task(
+    name: str, content: str, neutral_below: float = 0.5, seed: int = SPLIT_SEED
+) -> TextTask:
     """Make a two-class task of rated texts: positive or negative, the undecided ones dropped.
 
     Args:
@@ -123,7 +129,11 @@ def polarity_task(name: str, content: str, neutral_below: float = 0.5, seed: int
         neutral_below: texts with a mean rating nearer to 0 than this are dropped.
         seed: of the split.
     """
-    rows = [(text, int(rating > 0)) for rating, text in parse_ratings(content) if abs(rating) >= neutral_below]
+    rows = [
+        (text, int(rating > 0))
+        for rating, text in parse_ratings(content)
+        if abs(rating) >= neutral_below
+    ]
     return _split(name, POLARITY, rows, seed, "vaderSentiment 3.3.2 (MIT), Hutto & Gilbert 2014")
 
 
@@ -138,7 +148,9 @@ def file_task(
     records = list(_records(path))
     rows: list[tuple[str, str]] = []
     for number, record in enumerate(records, start=1):
-        missing = [column for column in (text_column, label_column) if record.get(column) in (None, "")]
+        missing = [
+            column for column in (text_column, label_column) if record.get(column) in (None, "")
+        ]
         if missing:
             raise DataError(
                 f"{path}, record {number}: no value for column '{missing[0]}'; "
@@ -147,7 +159,9 @@ def file_task(
         rows.append((str(record[text_column]).strip(), str(record[label_column])))
     names = sorted({label for _, label in rows}, key=_natural)
     if len(names) < 2 or len(rows) < 10:
-        raise DataError(f"{path} has {len(rows)} rows and {len(names)} labels; 10 and 2 are the least.")
+        raise DataError(
+            f"{path} has {len(rows)} rows and {len(names)} labels; 10 and 2 are the least."
+        )
     numbered = [(text, names.index(label)) for text, label in rows]
     return _split(_name_of(path), tuple(names), numbered, seed, str(path.name))
 

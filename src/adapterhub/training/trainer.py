@@ -40,7 +40,9 @@ class _AdapterTraining:
     accelerator: Any
     state: Any
 
-    def __init__(self, *args: Any, adapter_names: Any = None, train_base: bool = False, **kwargs: Any) -> None:
+    def __init__(
+        self, *args: Any, adapter_names: Any = None, train_base: bool = False, **kwargs: Any
+    ) -> None:
         self._train_base = train_base
         super().__init__(*args, **kwargs)
         if adapter_names is not None:
@@ -85,7 +87,9 @@ class _AdapterTraining:
             import inspect
 
             base = inspect.signature(_handle(self.model).engine.resolved.base.forward)
-            self._signature_columns = list(dict.fromkeys([*self._signature_columns, *base.parameters]))
+            self._signature_columns = list(
+                dict.fromkeys([*self._signature_columns, *base.parameters])
+            )
 
     def _get_train_sampler(self, *args: Any, **kwargs: Any) -> Any:
         sampler = super()._get_train_sampler(*args, **kwargs)  # type: ignore[misc]
@@ -109,7 +113,9 @@ class _AdapterTraining:
         self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
         """The model's loss; while training, plus 0.01 * sum of ||I - V||^2 of the trained fusion layers."""
-        result = super().compute_loss(model, inputs, return_outputs=True, num_items_in_batch=num_items_in_batch)  # type: ignore[misc]
+        result = super().compute_loss(
+            model, inputs, return_outputs=True, num_items_in_batch=num_items_in_batch
+        )  # type: ignore[misc]
         loss, outputs = result
         if model.training:
             penalty = _handle(self.model).get_fusion_regularization_loss()
@@ -123,7 +129,9 @@ class _AdapterTraining:
         if scaled is None:
             by_items = self.model_accepts_loss_kwargs and num_items_in_batch is not None
             scaled = by_items or getattr(self, "compute_loss_func", None) is not None
-        steps = getattr(self, "current_gradient_accumulation_steps", self.args.gradient_accumulation_steps)
+        steps = getattr(
+            self, "current_gradient_accumulation_steps", self.args.gradient_accumulation_steps
+        )
         return int(steps) if scaled else 1
 
     # -- checkpoints -------------------------------------------------------------------------------
@@ -263,11 +271,15 @@ def _pairs(record: Any, stored: Any, path: Path) -> list[tuple[nn.Module, nn.Mod
     ):
         for key in dict.fromkeys([*here, *there]):
             shapes = [
-                {name: tuple(value.shape) for name, value in side[key].state_dict().items()} if key in side else {}
+                {name: tuple(value.shape) for name, value in side[key].state_dict().items()}
+                if key in side
+                else {}
                 for side in (here, there)
             ]
             if shapes[0] != shapes[1]:
-                raise CheckpointError(f"{path} was trained with another configuration: it differs at {key}.")
+                raise CheckpointError(
+                    f"{path} was trained with another configuration: it differs at {key}."
+                )
             pairs.append((here[key], there[key]))
     return pairs
 
@@ -284,7 +296,9 @@ def _read_rest(model: Any, path: Path) -> list[tuple[nn.Parameter, torch.Tensor]
         if name not in own or own[name].shape != value.shape
     ]
     if problems:
-        raise CheckpointError(f"{path} does not fit this {type(model).__name__}:\n  - " + "\n  - ".join(problems))
+        raise CheckpointError(
+            f"{path} does not fit this {type(model).__name__}:\n  - " + "\n  - ".join(problems)
+        )
     return [(own[name], value) for name, value in stored.items()]
 
 

@@ -1,0 +1,308 @@
+"""A model with prediction heads: keeping, choosing, saving and running them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import torch
+from torch import nn
+from transformers import PreTrainedModel
+
+from adapterhub.context import local
+from adapterhub.errors import AdapterHubError, CheckpointError, ConfigError
+from adapterhub.heads.adding import AddsHeads
+from adapterhub.heads.base import PredictionHead, head_class, register_head
+from adapterhub.heads.pooling import pooling_rule, token_scale
+from adapterhub.heads.running import Call, describe, run, with_signature
+from adapterhub.heads.setup import HeadSetup, explicit, implied, names_of, require
+
+if TYPE_CHECKING:
+    _Host = PreTrainedModel
+else:
+    _Host = object
+
+
+class ModelWithHeads(AddsHeads, _Host):
+    """Mixin for a ``PreTrainedModel`` whose base model is the attribute ``base_model_prefix``.
+
+    The subclass sets ``base_model_class``; its ``__init__`` makes the base model and then calls
+    :meth:`_init_heads`. Heads live in ``self.heads``, a ``ModuleDict``.
+    """
+
+    #: The class of the base model; gives :meth:`forward` its signature.
+    base_model_class: ClassVar[type[PreTrainedModel]]
+    #: The loss is a mean over the batch it gets, so the Trainer divides by its accumulation steps.
+    accepts_loss_kwargs = False
+
+    heads: nn.ModuleDict
+    _active_head: HeadSetup
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "base_model_class" in cls.__dict__:
+            cls._base_arguments = describe(cls.base_model_class)
+            cls.forward = with_signature(ModelWithHeads.forward, cls.base_model_class)
+
+    def _init_heads(self) -> None:
+        """Make the heads that ``config.prediction_heads`` lists; the last one becomes active."""
+        self.heads = nn.ModuleDict()
+        self._active_head = None
+        self._pooling_rule = pooling_rule(self.config)
+        self._token_scale = token_scale(self.config)
+        for name, config in (getattr(self.config, "prediction_heads", None) or {}).items():
+            self.add_prediction_head_from_config(name, config)
+
+    # -- keeping -------------------------------------------------------------------------------------
+
+    def add_prediction_head(
+        self, head: PredictionHead, overwrite_ok: bool = False, set_active: bool = True
+    ) -> None:
+        """Add a head that was made already; it gets the model's device and dtype.
+
+        Args:
+            head: the head; its name is ``head.name``.
+            overwrite_ok: replace a head of that name.
+            set_active: make it the active head. Default True.
+
+        Raises:
+            ConfigError: no head, or a bad or taken name.
+        """
+        if not isinstance(head, PredictionHead):
+            raise ConfigError(f"Not a prediction head: {head!r}")
+        self.check_head_name(head.name, overwrite_ok)
+        head.to(device=self.device, dtype=self.dtype).train(self.training)
+        self.heads[head.name] = head
+        if set_active:
+            self._active_head = head.name
+
+    def add_prediction_head_from_config(
+        self,
+        head_name: str,
+        config: Mapping[str, Any],
+        overwrite_ok: bool = False,
+        set_active: bool = True,
+    ) -> None:
+        """Add a head with fresh weights from its configuration, as in ``head_config.json``.
+
+        Raises:
+            ConfigError: bad name or configuration. UnknownAdapterError: unknown ``head_type``.
+        """
+        self.check_head_name(head_name, overwrite_ok)
+        self.add_prediction_head(self._make_head(head_name, config), overwrite_ok, set_active)
+
+    def add_custom_head(
+        self,
+        head_type: str,
+        head_name: str,
+        overwrite_ok: bool = False,
+        set_active: bool = True,
+        **options: Any,
+    ) -> None:
+        """Add a head of a registered type; *options* go to its constructor."""
+        self.add_prediction_head_from_config(
+            head_name, {"head_type": head_type, **options}, overwrite_ok, set_active
+        )
+
+    @staticmethod
+    def register_custom_head(head_type: str, cls: type[PredictionHead]) -> None:
+        """Same as :func:`adapterhub.heads.register_head`."""
+        register_head(head_type, cls)
+
+    def delete_head(self, head_name: str) -> None:
+        """Remove a head; no head is active afterwards if it was among the active ones.
+
+        Raises:
+            UnknownAdapterError: no such head.
+        """
+        require(head_name, self.heads)
+        del self.heads[head_name]
+        if head_name in names_of(self._active_head):
+            self._active_head = None
+
+    def check_head_name(self, head_name: Any, overwrite_ok: bool = False) -> None:
+        """Raise ConfigError if *head_name* cannot be part of parameter names, or is taken."""
+        bad = not isinstance(head_name, str) or not head_name or "." in head_name
+        if bad or hasattr(nn.ModuleDict, head_name) or any(ord(c) < 32 for c in head_name):
+            raise ConfigError(
+                f"Not a head name: {head_name!r}; a name is non-empty text without '.' and control "
+                "characters, and not a method of ModuleDict such as 'keys'."
+            )
+        if head_name in self.heads and not overwrite_ok:
+            raise ConfigError(
+                f"There is a prediction head '{head_name}' already; pass overwrite_ok=True to replace it."
+            )
+
+    def _make_head(self, head_name: str, config: Mapping[str, Any]) -> PredictionHead:
+        return head_class(config.get("head_type")).from_config(self, head_name, config)
+
+    # -- looking ---------------------------------------------------------------------------------------
+
+    def get_prediction_heads_config(self) -> dict[str, dict[str, Any]]:
+        """Return ``{name: configuration}`` of all heads."""
+        return {name: dict(self._head(name).config) for name in self.heads}
+
+    def get_labels_dict(self, head_name: str | None = None) -> dict[int, str]:
+        """Return ``{id: label}`` of a head, by ascending id.
+
+        Args:
+            head_name: default: the active head.
+
+        Raises:
+            ConfigError: no name, and not exactly one head is active. UnknownAdapterError: no such head.
+        """
+        if head_name is None:
+            names = names_of(self._active_head)
+            if len(names) != 1:
+                raise ConfigError(
+                    f"Say which head's labels are wanted; active are: {names or 'none'}."
+                )
+            head_name = names[0]
+        return self._head(head_name).labels()
+
+    def get_labels(self, head_name: str | None = None) -> list[str]:
+        """Return the labels of a head in the order of their ids; see :meth:`get_labels_dict`."""
+        return list(self.get_labels_dict(head_name).values())
+
+    def _head(self, name: str) -> PredictionHead:
+        require(name, self.heads)
+        head = self.heads[name]
+        assert isinstance(head, PredictionHead)
+        return head
+
+    # -- choosing --------------------------------------------------------------------------------------
+
+    @property
+    def active_head(self) -> HeadSetup:
+        """The head or heads that run: a name, a list of names, a ``BatchSplit`` of names, or ``None``.
+
+        Several heads in a list work on one Parallel channel each, or, where there are no channels, all
+        on the whole output. Assigning checks the names: CompositionError, UnknownAdapterError.
+        """
+        return self._active_head
+
+    @active_head.setter
+    def active_head(self, setup: Any) -> None:
+        self._active_head = explicit(setup, self.heads)
+
+    def _activate_heads_for(self, setup: Any) -> None:
+        """Activate the heads that an adapter setup implies, if the model has all of them; else keep."""
+        found = implied(setup)
+        if found is not None and all(name in self.heads for name in names_of(found)):
+            self._active_head = found
+
+    def _heads_in_force(self, head: Any) -> HeadSetup:
+        """Return the heads of this call: the argument, else the running AdapterSetup's, else the active."""
+        if head is not None:
+            return explicit(head, self.heads)
+        setup = local.ctx.heads
+        if isinstance(setup, (str, list, tuple)):
+            return explicit(setup, self.heads)
+        found = implied(setup)
+        if found is not None and all(name in self.heads for name in names_of(found)):
+            return found
+        return self._active_head
+
+    # -- running ---------------------------------------------------------------------------------------
+
+    def forward(self, *args: Any, head: Any = None, **kwargs: Any) -> Any:
+        """Run the base model, then the heads.
+
+        Args:
+            args, kwargs: those of the base model, and the heads' labels: ``labels``, or ``start_positions``
+                and ``end_positions``. With several heads each of these is one tensor for all of them, a list
+                (one a head) or a dict by head name; entries may be ``None``.
+            head: the heads to run; default: those of the running ``AdapterSetup``, else ``active_head``.
+            return_dict: default: ``config.return_dict``.
+
+        Returns:
+            The head's output; a :class:`~adapterhub.heads.MultiHeadOutput` for several heads; the base
+            model's output if there is no head. A tuple for ``return_dict=False``.
+
+        Raises:
+            UnknownAdapterError: no such head. CompositionError: the number of heads is not that of
+                channels, or the batch sizes do not add up. ConfigError: labels but no head.
+        """
+        setup = self._heads_in_force(head)
+        heads = [self._head(name) for name in names_of(setup)]
+        call = Call.split(self._base_arguments, args, kwargs, heads, self.base_model)
+        outputs = self.base_model(**call.inputs, return_dict=True)
+        result = run(self, setup, heads, outputs, call) if heads else outputs
+        wanted = self.config.return_dict if call.return_dict is None else call.return_dict
+        return result.to_tuple() if not wanted and hasattr(result, "to_tuple") else result
+
+    # -- saving ----------------------------------------------------------------------------------------
+
+    def head_tensors(self, head_name: str) -> dict[str, torch.Tensor]:
+        """Return a head's tensors by their names in files, ``heads.<name>.<index>.weight``."""
+        state = self._head(head_name).state_dict()
+        return {f"heads.{head_name}.{key}": value.detach() for key, value in state.items()}
+
+    def check_head_tensors(
+        self, head_name: str, config: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]
+    ) -> None:
+        """Check that a stored head fits this model, without changing anything.
+
+        Args:
+            head_name: the name it is to have. config: its configuration.
+            tensors: by name, ``heads.<head_name>.…``.
+
+        Raises:
+            CheckpointError: with every name and shape that does not fit.
+        """
+        try:
+            self.check_head_name(head_name, overwrite_ok=True)
+            with torch.device("meta"):
+                wanted = self._make_head(head_name, config).state_dict()
+        except AdapterHubError as error:
+            raise CheckpointError(
+                f"The stored head '{head_name}' cannot be built here: {error}"
+            ) from error
+        expected = {f"heads.{head_name}.{key}": list(value.shape) for key, value in wanted.items()}
+        problems = [
+            f"missing: {key} {shape}" for key, shape in expected.items() if key not in tensors
+        ]
+        problems += [f"unexpected: {key}" for key in tensors if key not in expected]
+        problems += [
+            f"shape: {key} is {list(value.shape)} in the file, {expected[key]} in the model"
+            for key, value in tensors.items()
+            if key in expected and list(value.shape) != expected[key]
+        ]
+        if problems:
+            raise CheckpointError(
+                f"The stored head '{head_name}' does not fit this {type(self).__name__}, nothing was loaded:"
+                "\n  - " + "\n  - ".join(problems)
+            )
+
+    def load_head_tensors(
+        self,
+        head_name: str,
+        config: Mapping[str, Any],
+        tensors: Mapping[str, torch.Tensor],
+        set_active: bool = False,
+    ) -> None:
+        """Add a stored head, replacing one of that name; all or nothing.
+
+        Args:
+            set_active: make it the active head. Default False.
+
+        Raises:
+            CheckpointError: see :meth:`check_head_tensors`.
+        """
+        self.check_head_tensors(head_name, config, tensors)
+        head = self._make_head(head_name, config)
+        prefix = f"heads.{head_name}."
+        head.load_state_dict({key.removeprefix(prefix): value for key, value in tensors.items()})
+        self.add_prediction_head(head, overwrite_ok=True, set_active=set_active)
+
+    def save_pretrained(self, save_directory: Any, *args: Any, **kwargs: Any) -> Any:
+        """As in transformers; ``config.json`` also lists the heads, as ``prediction_heads``."""
+        before = self.config.__dict__.get("prediction_heads")
+        self.config.prediction_heads = self.get_prediction_heads_config()
+        try:
+            return super().save_pretrained(save_directory, *args, **kwargs)
+        finally:
+            if before is None:
+                del self.config.prediction_heads
+            else:
+                self.config.prediction_heads = before

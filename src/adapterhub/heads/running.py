@@ -1,0 +1,247 @@
+"""One forward pass of a model with heads: dividing the arguments, then the batch among the heads."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import wraps
+from typing import Any
+
+import torch
+
+from adapterhub.composition import BatchSplit
+from adapterhub.errors import CompositionError, ConfigError, did_you_mean
+from adapterhub.heads.base import PredictionHead
+from adapterhub.heads.outputs import combine, rows
+from adapterhub.heads.pooling import pooled_vector
+from adapterhub.heads.setup import HeadSetup, names_of
+
+#: Labels of the heads that come with the library, always part of the signature.
+TARGETS = ("labels", "start_positions", "end_positions")
+#: Arguments of the Trainer that are meant for language-model losses.
+DROPPED = ("num_items_in_batch", "return_loss")
+#: Arguments of every base model, by name or through its output decorators.
+COMMON = ("output_attentions", "output_hidden_states")
+#: Inputs that gain an axis, of choices, before their batch is folded: name -> dimensions with that axis.
+CHOICES = {
+    "input_ids": 3,
+    "attention_mask": 3,
+    "token_type_ids": 3,
+    "position_ids": 3,
+    "inputs_embeds": 4,
+}
+#: Inputs whose first axis is the batch.
+BATCHED = (
+    "input_ids",
+    "inputs_embeds",
+    "pixel_values",
+    "input_features",
+    "input_values",
+    "decoder_input_ids",
+)
+
+
+@dataclass(frozen=True)
+class BaseArguments:
+    """What a base model's forward takes: names in order, and whether it takes others as well."""
+
+    names: tuple[str, ...]
+    takes_any: bool
+
+
+def describe(base: type) -> BaseArguments:
+    """Return the arguments of a base model class."""
+    parameters = list(inspect.signature(base.forward).parameters.values())[1:]  # type: ignore[attr-defined]
+    return BaseArguments(
+        tuple(p.name for p in parameters if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)),
+        any(p.kind is p.VAR_KEYWORD for p in parameters),
+    )
+
+
+def with_signature(forward: Callable[..., Any], base: type) -> Callable[..., Any]:
+    """Return *forward* with the signature of the base class's plus the heads' arguments.
+
+    The Trainer drops the columns of a data set that the signature does not name.
+    """
+
+    @wraps(forward)
+    def call(self: Any, *args: Any, **kwargs: Any) -> Any:
+        return forward(self, *args, **kwargs)
+
+    given = inspect.signature(base.forward).parameters.values()  # type: ignore[attr-defined]
+    ordered = [p for p in given if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)]
+    names = {p.name for p in ordered}
+    added = [name for name in ("head", *TARGETS, *COMMON, "return_dict") if name not in names]
+    ordered += [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None) for name in added
+    ]
+    ordered.append(inspect.Parameter("kwargs", inspect.Parameter.VAR_KEYWORD))
+    call.__signature__ = inspect.Signature(ordered)  # type: ignore[attr-defined]
+    return call
+
+
+@dataclass(frozen=True)
+class Call:
+    """The arguments of one call: the base model's *inputs*, the heads' *targets*, and *return_dict*."""
+
+    inputs: dict[str, Any]
+    targets: dict[str, Any]
+    return_dict: bool | None
+
+    @staticmethod
+    def split(
+        known: BaseArguments,
+        args: Sequence[Any],
+        kwargs: Mapping[str, Any],
+        heads: Sequence[PredictionHead],
+        base: Any,
+    ) -> Call:
+        """Divide the arguments of ``model(*args, **kwargs)``.
+
+        Raises:
+            TypeError: an argument that neither the base model nor a head takes.
+            ConfigError: labels, and no head to use them.
+        """
+        own = (*TARGETS, *(name for head in heads for name in head.targets))
+        given = {**dict(zip(known.names, args, strict=False)), **kwargs}
+        targets = {name: given.pop(name) for name in own if name in given}
+        return_dict = given.pop("return_dict", None)
+        inputs = {name: value for name, value in given.items() if name not in DROPPED}
+        unknown = [name for name in inputs if name not in known.names and name not in COMMON]
+        if unknown and not known.takes_any:
+            raise TypeError(
+                f"forward() got an unexpected argument '{unknown[0]}': {type(base).__name__} does not take it."
+                f"{did_you_mean(unknown[0], (*known.names, *own))}"
+            )
+        if not heads and any(value is not None for value in targets.values()):
+            raise ConfigError(
+                f"{', '.join(targets)} given, but no prediction head is active: add one (for example with "
+                "add_classification_head) or set active_head."
+            )
+        if any(head.has_choices for head in heads):
+            inputs = {name: _fold_choices(name, value) for name, value in inputs.items()}
+        return Call(_with_decoder_inputs(inputs, base), targets, return_dict)
+
+    def part(self, start: int, stop: int, total: int) -> Call:
+        """Return the call for rows *start* to *stop* of *total*."""
+        inputs = {name: rows(value, start, stop, total) for name, value in self.inputs.items()}
+        targets = {
+            name: _label_rows(value, start, stop, total) for name, value in self.targets.items()
+        }
+        return replace(self, inputs=inputs, targets=targets)
+
+
+def _fold_choices(name: str, value: Any) -> Any:
+    if isinstance(value, torch.Tensor) and value.dim() == CHOICES.get(name):
+        return value.flatten(0, 1)
+    return value
+
+
+def _with_decoder_inputs(inputs: dict[str, Any], base: Any) -> dict[str, Any]:
+    """Let a T5-like decoder read the shifted input, as ``T5ForSequenceClassification`` does."""
+    shift = getattr(base, "_shift_right", None)
+    own = [inputs.get(name) for name in ("decoder_input_ids", "decoder_inputs_embeds")]
+    ids = inputs.get("input_ids")
+    if shift is None or ids is None or any(value is not None for value in own):
+        return inputs
+    return {**inputs, "decoder_input_ids": shift(ids)}
+
+
+def _label_rows(labels: Any, start: int, stop: int, total: int) -> Any:
+    """Return the labels of rows *start* to *stop*; a label may stand for several rows (choices)."""
+    if not isinstance(labels, torch.Tensor):
+        return labels
+    count = labels.shape[0]
+    return labels[start * count // total : stop * count // total]
+
+
+def run(
+    model: Any, setup: HeadSetup, heads: Sequence[PredictionHead], outputs: Any, call: Call
+) -> Any:
+    """Run *heads* on what the base model returned.
+
+    Raises:
+        CompositionError: see :meth:`~adapterhub.heads.ModelWithHeads.forward`.
+    """
+    total = outputs[0].shape[0]
+    channels = _channels(model, total, call)
+    if channels > 1 and (not isinstance(setup, list) or len(heads) != channels):
+        raise CompositionError(
+            f"The output has {channels} parallel channels, but the heads are {setup!r}: set active_head to a "
+            f"list of {channels} names, one a channel (a name may be repeated)."
+        )
+    if isinstance(setup, str):
+        return _run_one(model, heads[0], outputs, call, _targets(call, setup, 0, 1))
+    if isinstance(setup, BatchSplit):
+        bounds = _bounds(setup, total)
+    else:
+        share = total // channels
+        bounds = [
+            (share * i, share * (i + 1)) if channels > 1 else (0, total) for i in range(len(heads))
+        ]
+    results = []
+    for i, (name, head, (start, stop)) in enumerate(
+        zip(names_of(setup), heads, bounds, strict=True)
+    ):
+        part = call.part(start, stop, total) if isinstance(setup, BatchSplit) else call
+        selected = outputs if stop - start == total else rows(outputs, start, stop, total)
+        results.append(_run_one(model, head, selected, part, _targets(part, name, i, len(heads))))
+    return combine(results)
+
+
+def _channels(model: Any, total: int, call: Call) -> int:
+    """Return how often the base model's output holds the input batch."""
+    for name in (model.main_input_name, *BATCHED):
+        value = call.inputs.get(name)
+        if isinstance(value, torch.Tensor) and value.dim():
+            size = value.shape[0]
+            return total // size if size and total % size == 0 else 1
+    return 1
+
+
+def _bounds(setup: BatchSplit, total: int) -> list[tuple[int, int]]:
+    if sum(setup.batch_sizes) != total:
+        raise CompositionError(
+            f"{setup!r} is for {sum(setup.batch_sizes)} rows, but the batch has {total}."
+        )
+    stops = [sum(setup.batch_sizes[: i + 1]) for i in range(len(setup.batch_sizes))]
+    return [(stop - size, stop) for stop, size in zip(stops, setup.batch_sizes, strict=True)]
+
+
+def _targets(call: Call, name: str, index: int, count: int) -> dict[str, Any]:
+    """Return one head's labels: a dict holds them by name, a list by position, a tensor is for all."""
+    chosen = {}
+    for target, value in call.targets.items():
+        if isinstance(value, Mapping):
+            value = value.get(name)
+        elif isinstance(value, (list, tuple)):
+            if len(value) != count:
+                raise CompositionError(f"{target} is a list of {len(value)} for {count} heads.")
+            value = value[index]
+        chosen[target] = value
+    return chosen
+
+
+def _run_one(
+    model: Any, head: PredictionHead, outputs: Any, call: Call, targets: Mapping[str, Any]
+) -> Any:
+    vector = None
+    if head.pooled:
+        vector = pooled_vector(
+            outputs,
+            model.config,
+            call.inputs,
+            rule=model._pooling_rule,
+            use_pooler=bool(head.config.get("use_pooler")),
+        )
+    elif model._token_scale != 1.0:
+        outputs = type(outputs)(**{**outputs, "last_hidden_state": outputs[0] * model._token_scale})
+    wanted = {name: targets[name] for name in head.targets if name in targets}
+    return head(
+        outputs,
+        cls_output=vector,
+        attention_mask=call.inputs.get("attention_mask"),
+        return_dict=True,
+        **wanted,
+    )
