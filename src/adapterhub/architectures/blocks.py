@@ -29,7 +29,9 @@ from adapterhub.architectures.structure import (
     widths,
 )
 
-_GATES = frozenset({"gate_proj", "gate", "wi_0", "w1", "fc1_g", "linear_v", "gate_linear", "w_gate"})
+_GATES = frozenset(
+    {"gate_proj", "gate", "wi_0", "w1", "fc1_g", "linear_v", "gate_linear", "w_gate"}
+)
 _UPS = frozenset({"up_proj", "up", "wi_1", "w3", "fc1_x", "fc1", "up_linear", "w_up"})
 
 
@@ -47,7 +49,9 @@ class BlockParts:
     notes: list[str] = field(default_factory=list)
 
 
-def read_block(block: nn.Module, norm_first: bool, ffn_homes: frozenset[str] = frozenset()) -> BlockParts:
+def read_block(
+    block: nn.Module, norm_first: bool, ffn_homes: frozenset[str] = frozenset()
+) -> BlockParts:
     """Find the sub-layers of *block*.
 
     Args:
@@ -60,12 +64,12 @@ def read_block(block: nn.Module, norm_first: bool, ffn_homes: frozenset[str] = f
     for attention in sorted(attentions, key=lambda found: "self" not in found.core.lower()):
         _add_attention(parts, block, attention)
     hidden = attentions[0].hidden if attentions else _hidden_of(block)
-    taken = [home for home in parts.homes.values() if home]
     if not attentions:
         _add_mixer(parts, block, ffn_homes)
         if "self" not in parts.sublayers:
             parts.notes.append("no attention and no other mixer recognised")
-        taken = [home for home in parts.homes.values() if home]
+    containers = (attention.container for attention in attentions)
+    taken = [home for home in (*containers, *parts.homes.values()) if home]
     _add_ffn(parts, block, hidden, taken)
     _place_outputs(parts, block, norm_first)
     return parts
@@ -128,18 +132,24 @@ def _add_mixer(parts: BlockParts, block: nn.Module, ffn_homes: frozenset[str]) -
     """In a block without attention: the part that mixes positions by other means."""
     candidates = [(n, c) for n, c in children_with_weights(block) if n not in ffn_homes]
     mixing = [name for name, child in candidates if is_mixed_by_tensor(child)]
-    names = mixing or ([name for name, _ in candidates] if ffn_homes and len(candidates) == 1 else [])
+    names = mixing or (
+        [name for name, _ in candidates] if ffn_homes and len(candidates) == 1 else []
+    )
     if names:
         parts.sublayers["self"] = Sublayer(out=names[0])
         parts.homes["self"] = names[0]
-        parts.notes.append(f"{names[0]}: mixes positions without q, k, v; only its output is a place")
+        parts.notes.append(
+            f"{names[0]}: mixes positions without q, k, v; only its output is a place"
+        )
 
 
 # -- feed-forward ----------------------------------------------------------------------------------
 
 
 def _add_ffn(parts: BlockParts, block: nn.Module, hidden: int, taken: list[str]) -> None:
-    experts = [path for path in expert_lists(block) if not any(inside(path, home) for home in taken)]
+    experts = [
+        path for path in expert_lists(block) if not any(inside(path, home) for home in taken)
+    ]
     own = {
         path: width
         for path, width in linears(block).items()
@@ -181,7 +191,11 @@ def _projections(
     if down is None:
         return None, None, None
     inner, home = own[down][0], parent_of(down)
-    ups = [p for p, (into, out) in own.items() if into == hidden and out in (inner, 2 * inner) and p != down]
+    ups = [
+        p
+        for p, (into, out) in own.items()
+        if into == hidden and out in (inner, 2 * inner) and p != down
+    ]
     near = [p for p in ups if parent_of(p) == home]
     ups = near or ups
     named = [p for p in ups if p.rpartition(".")[2].lower() in _GATES]
@@ -227,7 +241,10 @@ def _place_outputs(parts: BlockParts, block: nn.Module, norm_first: bool) -> Non
         if local is not None:
             out, inner_norm, pre = local
             parts.sublayers[name] = replace(
-                sub, out=out, residual=inner_norm if pre else first, norm=None if pre else inner_norm
+                sub,
+                out=out,
+                residual=inner_norm if pre else first,
+                norm=None if pre else inner_norm,
             )
         elif before and after:
             parts.sublayers[name] = replace(sub, out=after, residual=before)

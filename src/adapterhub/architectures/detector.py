@@ -135,7 +135,8 @@ def _mixer_stacks(base: nn.Module) -> list[str]:
         equal = len({type(child) for child in children}) == 1
         normed = all(any(is_norm(m) for m in child.modules()) for child in children)
         mixed = all(
-            (is_mixed_by_tensor(c) and len(linears(c)) >= 2) or "ffn" in read_block(c, True).sublayers
+            (is_mixed_by_tensor(c) and len(linears(c)) >= 2)
+            or "ffn" in read_block(c, True).sublayers
             for c in children
         )
         if equal and normed and mixed:
@@ -146,9 +147,13 @@ def _mixer_stacks(base: nn.Module) -> list[str]:
 def _why_nothing(base: nn.Module) -> str:
     name = type(base).__name__
     if not has_attention(base):
-        reason = "no module in it owns q, k and v projections, and no list of blocks has another mixer"
+        reason = (
+            "no module in it owns q, k and v projections, and no list of blocks has another mixer"
+        )
     else:
-        reason = "its attentions do not lie in one list of blocks, each with its feed-forward network"
+        reason = (
+            "its attentions do not lie in one list of blocks, each with its feed-forward network"
+        )
     return (
         f"{name}: {reason}. Describe the model by a Row and pass it in "
         "(`attach(model, row=...)` or `register_row(row)`)."
@@ -179,7 +184,9 @@ def _by_path(path: str) -> str | None:
 
 
 def _by_words(text: str, table: tuple[tuple[str, tuple[str, ...]], ...]) -> str | None:
-    return next((name for name, words in table if any(word in text.lower() for word in words)), None)
+    return next(
+        (name for name, words in table if any(word in text.lower() for word in words)), None
+    )
 
 
 def _is_causal(base: nn.Module, config: Any, path: str) -> bool:
@@ -203,9 +210,7 @@ def _is_causal(base: nn.Module, config: Any, path: str) -> bool:
 # -- one stack -------------------------------------------------------------------------------------
 
 
-def _read_stack(
-    base: nn.Module, name: str, path: str, encoded: bool
-) -> tuple[StackRow, list[str]]:
+def _read_stack(base: nn.Module, name: str, path: str, encoded: bool) -> tuple[StackRow, list[str]]:
     blocks = find(base, path)
     assert blocks is not None
     children = list(blocks.children())
@@ -244,11 +249,15 @@ def _merge(
             path, wrong = merge_paths((block, getattr(sub, entry.name)) for block, sub in having)
             values[entry.name] = path
             if wrong:
-                notes.append(f"{name}.{entry.name}: blocks differ, {path} is wrong in {wrong} of them")
+                notes.append(
+                    f"{name}.{entry.name}: blocks differ, {path} is wrong in {wrong} of them"
+                )
         merged[name] = Sublayer(**values)
     counted = Counter(note for part in parts for note in part.notes)
     total = len(parts)
-    notes += [note if n == total else f"{note} ({n} of {total} blocks)" for note, n in counted.items()]
+    notes += [
+        note if n == total else f"{note} ({n} of {total} blocks)" for note, n in counted.items()
+    ]
     return merged, notes
 
 

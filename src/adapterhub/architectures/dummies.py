@@ -13,20 +13,26 @@ BATCH, LENGTH = 2, 8
 #: Upper bounds by name of a config's field. What is smaller already stays.
 _CAPS: dict[str, int] = {
     **dict.fromkeys(("hidden_size", "d_model", "dim", "n_embd", "embed_dim", "embedding_size"), 32),
-    **dict.fromkeys(("emb_dim", "n_embed", "projection_dim", "encoder_hidden_size", "word_embed_proj_dim"), 32),
+    **dict.fromkeys(
+        ("emb_dim", "n_embed", "projection_dim", "encoder_hidden_size", "word_embed_proj_dim"), 32
+    ),
     **dict.fromkeys(("num_attention_heads", "n_head", "n_heads", "num_heads"), 4),
     **dict.fromkeys(("encoder_attention_heads", "decoder_attention_heads"), 4),
     **dict.fromkeys(("num_key_value_heads", "num_kv_heads"), 2),
     **dict.fromkeys(("num_hidden_layers", "n_layer", "n_layers", "num_layers", "num_blocks"), 2),
     **dict.fromkeys(("encoder_layers", "decoder_layers", "num_decoder_layers"), 2),
-    **dict.fromkeys(("intermediate_size", "d_ff", "hidden_dim", "ffn_dim", "n_inner", "ffn_hidden_size"), 48),
+    **dict.fromkeys(
+        ("intermediate_size", "d_ff", "hidden_dim", "ffn_dim", "n_inner", "ffn_hidden_size"), 48
+    ),
     **dict.fromkeys(("encoder_ffn_dim", "decoder_ffn_dim", "moe_intermediate_size"), 48),
     **dict.fromkeys(("shared_expert_intermediate_size", "block_ffn_hidden_size"), 48),
     **dict.fromkeys(("head_dim", "d_kv", "attention_head_size", "v_head_dim", "kv_channels"), 8),
     **dict.fromkeys(("qk_nope_head_dim", "qk_rope_head_dim", "rotary_dim"), 8),
     **dict.fromkeys(("mamba_n_heads", "n_mamba_heads"), 4),
     **dict.fromkeys(("mamba_d_head", "mamba_headdim", "mamba_d_state"), 16),
-    **dict.fromkeys(("cross_attention_hidden_size", "hidden_size_per_layer_input", "lru_width"), 32),
+    **dict.fromkeys(
+        ("cross_attention_hidden_size", "hidden_size_per_layer_input", "lru_width"), 32
+    ),
     **dict.fromkeys(("q_lora_rank", "kv_lora_rank"), 16),
     **dict.fromkeys(("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts"), 4),
     **dict.fromkeys(("num_experts_per_tok", "moe_top_k", "top_k_experts"), 2),
@@ -34,11 +40,18 @@ _CAPS: dict[str, int] = {
     **dict.fromkeys(("image_size",), 32),
     **dict.fromkeys(("patch_size",), 8),
     **dict.fromkeys(("max_source_positions",), 32),
-    **dict.fromkeys(("max_position_embeddings", "n_positions", "max_target_positions", "n_ctx"), 256),
+    **dict.fromkeys(
+        ("max_position_embeddings", "n_positions", "max_target_positions", "n_ctx"), 256
+    ),
 }
 _VOCABULARY = 160
 #: Stand-ins for fields that a default config leaves open.
-_DEFAULTS = {"num_key_value_heads": 4, "n_routed_experts": 4, "num_experts_per_tok": 2, "n_shared_experts": 1}
+_DEFAULTS = {
+    "num_key_value_heads": 4,
+    "n_routed_experts": 4,
+    "num_experts_per_tok": 2,
+    "n_shared_experts": 1,
+}
 
 
 def shrink(config: Any) -> Any:
@@ -59,7 +72,9 @@ def shrink(config: Any) -> Any:
             setattr(config, name, _VOCABULARY - 1)
     if "vocab_size" in vars(config) and config.vocab_size is None:
         config.vocab_size = _VOCABULARY
-        config.pad_token_id = 1 if getattr(config, "pad_token_id", 1) is None else config.pad_token_id
+        config.pad_token_id = (
+            1 if getattr(config, "pad_token_id", 1) is None else config.pad_token_id
+        )
     for name, default in _DEFAULTS.items():
         if name in vars(config) and getattr(config, name) is None:
             setattr(config, name, default)
@@ -100,19 +115,30 @@ def dummy_inputs(model: nn.Module) -> dict[str, Any]:
         made["input_ids"] = ids.to(parameter.device)
         if "attention_mask" in names:
             made["attention_mask"] = torch.ones_like(made["input_ids"])
-    required = parameters["pixel_values"].default is inspect.Parameter.empty if "pixel_values" in names else False
+    required = (
+        parameters["pixel_values"].default is inspect.Parameter.empty
+        if "pixel_values" in names
+        else False
+    )
     if "pixel_values" in names and (main == "pixel_values" or required or _is_dual(config)):
         made["pixel_values"] = floats(BATCH, *_image_shape(config))
     if main == "input_features" and main in names:
-        positions, mels = getattr(config, "max_source_positions", None), getattr(config, "num_mel_bins", None)
+        positions, mels = (
+            getattr(config, "max_source_positions", None),
+            getattr(config, "num_mel_bins", None),
+        )
         if mels and positions:  # log-mel spectrogram of a fixed length, features first
             made["input_features"] = floats(BATCH, mels, 2 * positions)
         else:
-            features = _first(config, "input_feat_per_channel", "feature_projection_input_dim") or 80
+            features = (
+                _first(config, "input_feat_per_channel", "feature_projection_input_dim") or 80
+            )
             made["input_features"] = floats(BATCH, 64, features)
     if main == "input_values" and main in names:
         mels, frames = getattr(config, "num_mel_bins", None), getattr(config, "max_length", None)
-        spectrogram = isinstance(mels, int) and isinstance(frames, int) and not hasattr(config, "conv_dim")
+        spectrogram = (
+            isinstance(mels, int) and isinstance(frames, int) and not hasattr(config, "conv_dim")
+        )
         made["input_values"] = floats(BATCH, frames, mels) if spectrogram else floats(BATCH, 4000)
     if "decoder_input_ids" in names and getattr(config, "is_encoder_decoder", False):
         made["decoder_input_ids"] = _token_ids(config, generator).to(parameter.device)

@@ -89,7 +89,9 @@ class LayoutCheck:
             sub = sublayers[name]
             if concat and sub.qkv is None:
                 sublayers[name] = replace(sub, qkv=Fused(path))
-                findings.append(f"{row.name}.*.{name}: {path} was seen to hold q, k and v one after the other.")
+                findings.append(
+                    f"{row.name}.*.{name}: {path} was seen to hold q, k and v one after the other."
+                )
             elif not concat and sub.qkv is not None:
                 sublayers[name] = replace(sub, qkv=None)
                 findings.append(
@@ -130,7 +132,11 @@ class _Mode(TorchFunctionMode):
         self.checks = checks
 
     def __torch_function__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+        self,
+        func: Any,
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
     ) -> Any:
         result = func(*args, **(kwargs or {}))
         for check in self.checks:

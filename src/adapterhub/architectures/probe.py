@@ -202,7 +202,9 @@ def _run(
             target(**arguments)
     except Exception as error:  # whatever a stranger's forward raises is a finding, not a failure
         first = str(error).strip().split("\n")[0][:160]
-        report.findings.append(f"The forward of {type(target).__name__} failed ({type(error).__name__}: {first}).")
+        report.findings.append(
+            f"The forward of {type(target).__name__} failed ({type(error).__name__}: {first})."
+        )
     finally:
         for handle in handles:
             handle.remove()
@@ -276,7 +278,9 @@ def _summarise(base: nn.Module, runs: list[_StackRun], report: ProbeReport) -> N
     stacks: dict[str, StackRow] = {}
     for run in runs:
         if not run.wirings:
-            report.findings.append(f"{run.row.name}: its blocks did not run, so nothing in it is confirmed.")
+            report.findings.append(
+                f"{run.row.name}: its blocks did not run, so nothing in it is confirmed."
+            )
             continue
         for index, block in enumerate(run.blocks):
             if index not in run.wirings:
@@ -333,7 +337,9 @@ def _correct_sublayer(
         path, wrong = merge_paths(seen)
         changes[point] = path
         if wrong:
-            report.findings.append(f"{where}.{point}: blocks differ; {path} is wrong in {wrong} of them.")
+            report.findings.append(
+                f"{where}.{point}: blocks differ; {path} is wrong in {wrong} of them."
+            )
         report.findings.append(f"{where}.{point}: the row says {stated}, the forward shows {path}.")
     return replace(sub, **changes)
 

@@ -23,7 +23,11 @@ def row_to_source(row: Row, name: str = "ROW") -> str:
 def _write(value: Any, indent: int, used: int = 0) -> str:
     """Write *value* on one line if it fits, else one item a line."""
     flat = _flat(value)
-    if indent + used + len(flat) < _WIDTH or not isinstance(value, dict | tuple) and not is_dataclass(value):
+    if (
+        indent + used + len(flat) < _WIDTH
+        or not isinstance(value, dict | tuple)
+        and not is_dataclass(value)
+    ):
         return flat
     pad, close = " " * (indent + 4), " " * indent
     if is_dataclass(value):

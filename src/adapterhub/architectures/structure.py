@@ -16,7 +16,9 @@ from torch import nn
 from adapterhub.architectures.resolve import linear_widths
 from adapterhub.errors import ArchitectureError
 
-_SHAPES = "{0} {0}_proj {0}_lin {0}_linear linear_{0} lin_{0} to_{0} w{0} w_{0} {0}_head {0}_attn".split()
+_SHAPES = (
+    "{0} {0}_proj {0}_lin {0}_linear linear_{0} lin_{0} to_{0} w{0} w_{0} {0}_head {0}_attn".split()
+)
 
 
 def _spellings(*names: str) -> frozenset[str]:
@@ -144,7 +146,11 @@ def is_norm(module: nn.Module) -> bool:
     if module._modules or any(p.dim() > 1 for p in module.parameters(recurse=False)):
         return False
     named = "norm" in type(module).__name__.lower()
-    return named or hasattr(module, "variance_epsilon") or (hasattr(module, "eps") and hasattr(module, "weight"))
+    return (
+        named
+        or hasattr(module, "variance_epsilon")
+        or (hasattr(module, "eps") and hasattr(module, "weight"))
+    )
 
 
 def is_dropout(module: nn.Module) -> bool:
@@ -230,7 +236,9 @@ class _Core:
 
 def _core_of(path: str, module: nn.Module) -> _Core | None:
     """Read *module* as the owner of q, k, v, if it is one."""
-    if isinstance(module, nn.MultiheadAttention):  # uses its weights, not its modules: hooks never fire
+    if isinstance(
+        module, nn.MultiheadAttention
+    ):  # uses its weights, not its modules: hooks never fire
         return None
     own = {name: width for name, child in module.named_children() if (width := widths(child))}
 
@@ -273,7 +281,11 @@ def find_attentions(block: nn.Module) -> list[Attention]:
         while (parent := parent_of(container)) and container:
             others = {p for p in everything if inside(p, parent) and not inside(p, container)}
             fits = {p for p in others if o is None and everything[p][1] == core.hidden}
-            if others - fits or len(fits) > 1 or any(c is not core and inside(c.path, parent) for c in cores):
+            if (
+                others - fits
+                or len(fits) > 1
+                or any(c is not core and inside(c.path, parent) for c in cores)
+            ):
                 break
             o = next(iter(fits), o)
             container = parent

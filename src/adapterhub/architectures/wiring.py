@@ -200,7 +200,9 @@ class Solver:
                 return None
         if (factors < 1e-3).any():
             return None
-        return _Sum(total, residual, branches, tuple(round(float(f), 4) for f in factors), exact=False)
+        return _Sum(
+            total, residual, branches, tuple(round(float(f), 4) for f in factors), exact=False
+        )
 
     def _close(self, parts: torch.Tensor, total: torch.Tensor) -> bool:
         """Whether the columns of *parts* add up to *total*, by the measure of the smallest of them."""
@@ -250,7 +252,9 @@ class Solver:
             return Wiring("parallel", out, residual, None, scale, reason)
         norm = None if found.total in carried else self._norm_of(found.total, span.end)
         if span.first_input != found.residual and not complete:
-            norm = None  # the next sub-layer was not understood, so the sum may be carried after all
+            norm = (
+                None  # the next sub-layer was not understood, so the sum may be carried after all
+            )
         module = find(self.block, out) if out else None
         topology: Topology = "pre"
         if norm is not None:
@@ -284,7 +288,12 @@ class Solver:
         """The norm that was given the sum *value* (post-LN)."""
         for call in self.trace.calls:
             module = find(self.block, call.path)
-            if call.given == value and call.start > after and module is not None and is_norm(module):
+            if (
+                call.given == value
+                and call.start > after
+                and module is not None
+                and is_norm(module)
+            ):
                 return call.path
         return None
 

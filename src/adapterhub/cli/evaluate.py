@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from adapterhub.cli._adapters import adapter_folder
 from adapterhub.cli._screen import HUB_HELP, MODEL_HELP, clean_errors, err, out, print_json
 
 SPLITS = ("train", "validation", "test")
@@ -18,7 +19,9 @@ def register(app: typer.Typer) -> None:
 
 
 def evaluate(
-    adapter: Annotated[str, typer.Option(help="Folder of the adapter, or its identifier in the hub.")],
+    adapter: Annotated[
+        str, typer.Option(help="Folder of the adapter, or its identifier in the hub.")
+    ],
     task: Annotated[str, typer.Option(help="A built-in task or a .csv, .tsv or .jsonl file.")],
     model: Annotated[str, typer.Option(help=MODEL_HELP)] = "minilm",
     hub: Annotated[Path | None, typer.Option(help=HUB_HELP)] = None,
@@ -39,9 +42,11 @@ def evaluate(
         from adapterhub.training.progress import make_progress
 
         if split not in SPLITS:
-            raise AdapterHubError(f"No split '{split}': {', '.join(SPLITS)}.{did_you_mean(split, SPLITS)}")
+            raise AdapterHubError(
+                f"No split '{split}': {', '.join(SPLITS)}.{did_you_mean(split, SPLITS)}"
+            )
         data = load_task(task, text_column, label_column)
-        classifier = load_classifier(model, adapter, hub)
+        classifier = load_classifier(model, adapter_folder(adapter, hub))
         if classifier.labels != data.label_names:
             raise AdapterHubError(
                 f"The adapter's head knows the labels {', '.join(classifier.labels)}; "

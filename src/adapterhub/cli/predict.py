@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from adapterhub.cli._adapters import adapter_folder
 from adapterhub.cli._screen import HUB_HELP, MODEL_HELP, clean_errors, out, print_json
 
 
@@ -17,12 +18,18 @@ def register(app: typer.Typer) -> None:
 
 
 def predict(
-    adapter: Annotated[str, typer.Option(help="Folder of the adapter, or its identifier in the hub.")],
+    adapter: Annotated[
+        str, typer.Option(help="Folder of the adapter, or its identifier in the hub.")
+    ],
     texts: Annotated[list[str] | None, typer.Argument(help="Texts to classify.")] = None,
     model: Annotated[str, typer.Option(help=MODEL_HELP)] = "minilm",
     hub: Annotated[Path | None, typer.Option(help=HUB_HELP)] = None,
-    file: Annotated[Path | None, typer.Option(help="More texts, one a line; '-' reads standard input.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print labels, probabilities and logits.")] = False,
+    file: Annotated[
+        Path | None, typer.Option(help="More texts, one a line; '-' reads standard input.")
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print labels, probabilities and logits.")
+    ] = False,
 ) -> None:
     """Classify texts with an adapter and its head.
 
@@ -35,12 +42,16 @@ def predict(
         wanted = [*(texts or []), *_lines(file)]
         if not wanted:
             raise AdapterHubError("No texts: give some as arguments, or --file FILE.")
-        results = load_classifier(model, adapter, hub).classify(wanted)
+        results = load_classifier(model, adapter_folder(adapter, hub)).classify(wanted)
         if as_json:
             print_json(results)
             return
         for result in results:
-            out.print(f"{result['label']:>12}  {100 * result['probability']:5.1f} %  ", end="", highlight=False)
+            out.print(
+                f"{result['label']:>12}  {100 * result['probability']:5.1f} %  ",
+                end="",
+                highlight=False,
+            )
             out.print(result["text"], markup=False, highlight=False)
 
 

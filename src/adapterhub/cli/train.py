@@ -29,12 +29,18 @@ def train(
     ] = "seq_bn",
     steps: Annotated[int, typer.Option(min=1, help="Optimizer steps.")] = 600,
     batch_size: Annotated[int, typer.Option(min=1, help="Texts a step.")] = 16,
-    learning_rate: Annotated[float, typer.Option("--learning-rate", "--lr", help="Peak learning rate.")] = 0.0,
+    learning_rate: Annotated[
+        float, typer.Option("--learning-rate", "--lr", help="Peak learning rate.")
+    ] = 0.0,
     seed: Annotated[int, typer.Option(help="Of initial weights, dropout and batches.")] = 0,
-    evaluations: Annotated[int, typer.Option(min=1, help="How often to evaluate while training.")] = 6,
+    evaluations: Annotated[
+        int, typer.Option(min=1, help="How often to evaluate while training.")
+    ] = 6,
     text_column: Annotated[str, typer.Option(help="Column of the texts in a file.")] = "text",
     label_column: Annotated[str, typer.Option(help="Column of the labels in a file.")] = "label",
-    resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint.")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on from the last checkpoint.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """Train an adapter and its head on a frozen base model.
@@ -67,5 +73,11 @@ def train(
         if as_json:
             print_json({**result.to_json(), "adapter": str(folder)})
             return
-        out.print(report.rich_table(f"{data.name} ({result.steps} steps)", report.HEADER, report.rows([result])))
-        err.print(f"Saved in {folder}. Try: adapterhub predict --model {model} --adapter {folder} 'A text.'")
+        out.print(
+            report.rich_table(
+                f"{data.name} ({result.steps} steps)", report.HEADER, report.rows([result])
+            )
+        )
+        err.print(
+            f"Saved in {folder}. Try: adapterhub predict --model {model} --adapter {folder} 'A text.'"
+        )

@@ -1,10 +1,10 @@
 """Reading and writing YAML card files that strangers may have written.
 
 Three dangers are closed here, once, for every card: size (a cap, before parsing), structure
-(aliases are refused, so that no "billion laughs" can grow; nesting and node count are capped; tags are
-refused; a key may occur once), and YAML 1.1 surprises (``no`` is Norwegian and not ``False``,
-``2021-01-01`` stays text). A scalar is a number, ``true``, ``false`` or ``null`` by the core rules of
-YAML 1.2; all else is text. What is written reads the same under both versions of YAML.
+(aliases are refused, so that no "billion laughs" can grow; nesting and node count are capped; tags
+are refused; a key may occur once), and YAML 1.1 surprises (``no`` is Norwegian and not ``False``,
+``2021-01-01`` stays text). A scalar is a number, ``true``, ``false`` or ``null`` by the core rules
+of YAML 1.2; all else is text. What is written reads the same under both versions of YAML.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ def _refuse_tricks(text: str) -> None:
     """Walk the parser's events, which is cheap, before anything is built from them."""
     depth = 0
     for count, event in enumerate(yaml.parse(text, Loader=_BASE_LOADER)):
-        line = event.start_mark.line + 1
+        line = event.start_mark.line + 1 if event.start_mark else 1
         if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
             raise HubError(f"line {line}: YAML anchors and aliases (& and *) are not allowed here")
         if getattr(event, "tag", None):

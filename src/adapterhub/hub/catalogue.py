@@ -61,7 +61,6 @@ def read_card(root: Path, kind: CardKind, path: Path) -> tuple[Any, list[Finding
         return None, [Finding("error", "unreadable", where, str(error))]
     cleaned, repairs = clean_card(raw)
     findings = [Finding("note", "repaired", where, line) for line in repairs]
-    findings += [Finding("error", "schema", where, p) for p in schema_problems(kind, cleaned)]
     parent, stem = path.parent.name, path.stem
     try:
         if kind == "task":
@@ -77,8 +76,9 @@ def read_card(root: Path, kind: CardKind, path: Path) -> tuple[Any, list[Finding
     except HubError as error:
         return None, [*findings, Finding("error", "unusable", where, str(error))]
     except (AttributeError, KeyError, TypeError, ValueError):
-        # Only a card that the schema refuses as well gets here; its lines say what is wrong.
-        return None, [*findings, Finding("error", "unusable", where, "card has the wrong shape")]
+        # The schemas are not checked here, as that would double the time to read a hub.
+        problems = schema_problems(kind, cleaned) or ["card has the wrong shape"]
+        return None, [*findings, *(Finding("error", "schema", where, p) for p in problems)]
     return card, findings
 
 

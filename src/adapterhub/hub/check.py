@@ -10,11 +10,12 @@ from pathlib import Path
 from adapterhub.errors import HubError
 from adapterhub.hub import cardfile
 from adapterhub.hub.cards import AdapterCard, AdapterVersion, manifest_sha256
-from adapterhub.hub.catalogue import Catalogue
+from adapterhub.hub.catalogue import Catalogue, card_paths
 from adapterhub.hub.findings import Finding
 from adapterhub.hub.identifier import AdapterKey, TaskQuery, parse_identifier
 from adapterhub.hub.licenses import normalize_license
 from adapterhub.hub.names import member_path_problems
+from adapterhub.hub.repairs import clean_card
 from adapterhub.hub.schema import schema_problems
 from adapterhub.hub.storage import STAGING, file_sha256
 
@@ -30,6 +31,7 @@ def check(catalogue: Catalogue, *, files: bool = True) -> list[Finding]:
         files: Also read every stored file and compare its hash (the dear part).
     """
     findings = list(catalogue.findings)
+    findings += _schemas(catalogue.root)
     findings += _hub_file(catalogue.root)
     findings += _file_names(catalogue)
     for card in catalogue.adapters.values():
@@ -38,6 +40,16 @@ def check(catalogue: Catalogue, *, files: bool = True) -> list[Finding]:
     findings += _blobs(catalogue, read=files)
     order = {"error": 0, "warning": 1, "note": 2}
     return sorted(dict.fromkeys(findings), key=lambda f: (order[f.severity], f.where, f.message))
+
+
+def _schemas(root: Path) -> Iterator[Finding]:
+    for kind, path in card_paths(root):
+        try:
+            card, _ = clean_card(cardfile.load(path))
+        except (HubError, OSError):
+            continue  # reported when the catalogue was read
+        for problem in schema_problems(kind, card):
+            yield Finding("error", "schema", path.relative_to(root).as_posix(), problem)
 
 
 def _hub_file(root: Path) -> Iterator[Finding]:

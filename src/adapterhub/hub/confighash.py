@@ -1,10 +1,10 @@
 """The short name of an adapter configuration: its hash, its method and a one-line summary.
 
-A configuration hash names what an adapter is made of, so that "the Houlsby one" can be picked among
-several adapters for one dataset. Two rules are in use in the wild and both are honoured: that of the
-card hub (empty values do not count) and that of the library from version 3 on (values at their
-later-added defaults do not count either). Both hash ``2`` and ``2.0`` apart, which nobody who asks
-for a reduction factor of two can know; matching therefore compares sets of hashes.
+A configuration hash names what an adapter is made of, so that "the Houlsby one" can be picked
+among several adapters for one dataset. Two rules are in use in the wild and both are honoured:
+that of the card hub (empty values do not count) and that of the library from version 3 on (values
+at their later-added defaults do not count either). Both hash ``2`` and ``2.0`` apart, which nobody
+who asks for a reduction factor of two can know; matching therefore compares sets of hashes.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from adapterhub.errors import HubError
 from adapterhub.hub import cardfile, search
@@ -295,9 +295,13 @@ class Hub:
         return pull(self.path, entry, Path(target_dir) if target_dir is not None else None)
 
     def cards(
-        self, kind: Literal["task", "subtask", "architecture", "adapter"] = "adapter"
+        self, kind: str = "adapter"
     ) -> list[AdapterCard | TaskCard | SubtaskCard | ArchitectureCard]:
-        """Return all usable cards of one kind, sorted by path."""
+        """Return all usable cards of one kind, sorted by path.
+
+        Args:
+            kind: ``"adapter"``, ``"task"``, ``"subtask"`` or ``"architecture"``.
+        """
         catalogue = self.catalogue
         tables: dict[str, Mapping[Any, Any]] = {
             "task": catalogue.tasks,

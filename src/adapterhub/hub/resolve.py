@@ -152,9 +152,9 @@ def _with_config(
 def config_tests(catalogue: Catalogue, config: Any) -> tuple[list[Callable[[Entry], bool]], str]:
     """Return tests for adapters with this configuration, strict ones first, and what to call it.
 
-    *config* is a full configuration (a mapping, or an object with ``to_dict``), its hash, a name, or
-    a name with settings (``lora[r=8]``). A bare name means the configuration of that name as it is;
-    only if no adapter has just that, the name with any settings.
+    *config* is a full configuration (a mapping, or an object with ``to_dict``), its hash, a name,
+    or a name with settings (``lora[r=8]``). A bare name means the configuration of that name as it
+    is; only if no adapter has just that, the name with any settings.
     """
     to_dict = getattr(config, "to_dict", None)
     if callable(to_dict):

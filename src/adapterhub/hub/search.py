@@ -1,9 +1,9 @@
 """Finding adapters by words, with typing errors forgiven, and by exact properties.
 
 Every word of the question must be found somewhere in an adapter's texts; where (its task counts
-more than its description) and how well (the word itself, its beginning, a part of it, a near spelling)
-decides the order. A few thousand cards need no index structure: each distinct word of the hub is
-compared once per word of the question.
+more than its description) and how well (the word itself, its beginning, a part of it, a near
+spelling) decides the order. A few thousand cards need no index structure: each distinct word of
+the hub is compared once per word of the question.
 """
 
 from __future__ import annotations

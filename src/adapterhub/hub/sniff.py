@@ -1,8 +1,9 @@
 """Tells what a file is by its content, and refuses what could run or hide something.
 
 Names lie: scanners that looked at the extension first were fooled. Here the content decides the
-kind first, and then the name must be one that this kind may have. Only five kinds exist: safetensors,
-JSON, YAML, text (Markdown among it) and PNG. Everything else is refused, with the way out.
+kind first, and then the name must be one that this kind may have. Only five kinds exist:
+safetensors, JSON, YAML, text (Markdown among it) and PNG. Everything else is refused, with the way
+out.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 """Everything that changes a hub folder on disk: all or nothing, and never seen half-way.
 
 The order is what makes it safe. Files are first copied into ``.staging/``, where no reader looks,
-and checked there, so what was checked is what is stored. Then they are renamed into ``blobs/sha256/``
-under their own hash; a blob that no card names does no harm. The card comes last, by one rename,
-which is the moment of publication. Killed at any point, the hub is as before or as after. If an
-error stops it (a full disk), what was placed so far is taken away again.
+and checked there, so what was checked is what is stored. Then they are renamed into
+``blobs/sha256/`` under their own hash; a blob that no card names does no harm. The card comes
+last, by one rename, which is the moment of publication. Killed at any point, the hub is as before
+or as after. If an error stops it (a full disk), what was placed so far is taken away again.
 """
 
 from __future__ import annotations

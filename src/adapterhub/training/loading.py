@@ -36,7 +36,9 @@ class Classifier:
         return verdicts(texts, self.logits(texts), self.labels) if texts else []
 
 
-def verdicts(texts: Sequence[str], logits: torch.Tensor, labels: Sequence[str]) -> list[dict[str, Any]]:
+def verdicts(
+    texts: Sequence[str], logits: torch.Tensor, labels: Sequence[str]
+) -> list[dict[str, Any]]:
     """Return what (texts, classes) logits say about each text."""
     probabilities = logits.softmax(-1)
     return [
@@ -50,46 +52,26 @@ def verdicts(texts: Sequence[str], logits: torch.Tensor, labels: Sequence[str]) 
     ]
 
 
-def load_classifier(base: str | Path, adapter: str | Path, hub: str | Path | None = None) -> Classifier:
+def load_classifier(base: str | Path, folder: Path) -> Classifier:
     """Load a base model and put a trained adapter with its classification head in.
 
     Args:
         base: folder of the base model or a short name.
-        adapter: folder of the adapter, or its identifier in *hub*.
-        hub: folder of a hub.
+        folder: of the adapter.
 
     Raises:
         CheckpointError: no such adapter, it does not fit, or it has no classification head.
     """
-    folder = adapter_folder(adapter, hub)
     model, tokenizer = load_base(base_model_path(base))
     name = model.load_adapter(folder)
     if name not in model.heads:
-        raise CheckpointError(f"The adapter in {folder} has no prediction head, so it cannot classify.")
+        raise CheckpointError(
+            f"The adapter in {folder} has no prediction head, so it cannot classify."
+        )
     model.set_active_adapters(name)
     model.active_head = name
     model.eval()
     return Classifier(model, tokenizer, name, head_labels(model, name))
-
-
-def adapter_folder(adapter: str | Path, hub: str | Path | None = None) -> Path:
-    """Return the folder of an adapter: itself, the only adapter in it, or pulled from a hub."""
-    path = Path(adapter).expanduser()
-    if path.is_dir():
-        if (path / "adapter_config.json").is_file():
-            return path
-        inside = sorted(item.parent for item in path.glob("*/adapter_config.json"))
-        if len(inside) == 1:
-            return inside[0]
-        found = "several: " + ", ".join(item.name for item in inside) if inside else "none"
-        raise CheckpointError(f"{path} has no adapter_config.json; adapters below it: {found}.")
-    if hub is None:
-        raise CheckpointError(
-            f"'{adapter}' is no folder. If it is an identifier, say in which hub: --hub FOLDER."
-        )
-    from adapterhub.hub import Hub
-
-    return Path(Hub(Path(hub)).pull(str(adapter)))
 
 
 def head_labels(model: Any, name: str) -> tuple[str, ...]:

@@ -1,0 +1,5 @@
+"""``python -m adapterhub.cli``."""
+
+from adapterhub.cli import main
+
+main()

@@ -1,0 +1,156 @@
+"""Replay a recorded case: rebuild it from its files, run one forward pass, compare tensors."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from safetensors.torch import load_file
+
+import adapterhub
+from adapterhub.composition import BLOCKS
+
+#: Adapter methods, heads and operations that later work brings; cases with them are not replayed yet.
+LATER = (
+    "compacter",
+    "dora",
+    "dvora",
+    "ia3",
+    "mtl",
+    "multitask",
+    "phm",
+    "prompt",
+    "reft",
+    "to_flex",
+    "vera",
+)
+FAMILIES = (
+    "bart",
+    "bert",
+    "distilbert",
+    "gpt2",
+    "llama",
+    "qwen3",
+    "roberta",
+    "t5",
+    "vit",
+    "xlm-roberta",
+)
+
+
+def block(tree: Any) -> Any:
+    """Return the composition that a case's JSON describes."""
+    if tree is None or isinstance(tree, str):
+        return tree
+    (kind,) = [key for key in tree if key in BLOCKS]
+    options = {key: value for key, value in tree.items() if key != kind}
+    return BLOCKS[kind](*(block(child) for child in tree[kind]), **options)
+
+
+def in_scope(entry: dict[str, Any]) -> bool:
+    """Whether a case uses only what is there by now."""
+    name = entry["id"].lower()
+    kind = name.split("__")[1]
+    if entry["family"] not in FAMILIES or any(word in name for word in LATER):
+        return False
+    if kind in ("a", "e"):  # averaging adapters' weights, ejecting prefixes
+        return False
+    if any("lm" in head.split("_") or "dependency" in head for head in entry.get("heads", [])):
+        return False
+    return True
+
+
+def load_model(root: Path, case: dict[str, Any]) -> Any:
+    """Return the base model of a case, with adapters' methods."""
+    wanted, made = case["load_class"], case["model"]
+    options: dict[str, Any] = {"dtype": torch.float32}
+    if made.get("load_attn_implementation"):
+        options["attn_implementation"] = made["load_attn_implementation"]
+    if wanted["class"] == made["class"]:
+        options.update(made.get("config_overrides") or {})
+    folder = root / made["dir"]
+    if wanted["library"] == "adapters":
+        return getattr(adapterhub, wanted["class"]).from_pretrained(folder, **options).eval()
+    model = getattr(transformers, wanted["class"]).from_pretrained(folder, **options)
+    return adapterhub.init(model).eval()
+
+
+def run_step(model: Any, step: dict[str, Any], folder: Path) -> None:
+    """Run one recorded operation."""
+    options = dict(step)
+    name = options.pop("op")
+    if name == "set_active_adapters":
+        model.set_active_adapters(block(options["setup"]), skip_layers=options.get("skip_layers"))
+    elif name == "set_active_head":
+        model.active_head = options["head"]
+    elif name == "reset_adapter":
+        model.reset_adapter()
+    elif name == "merge_adapter":
+        model.merge_adapter(options["name"])
+    else:
+        getattr(model, name)(folder / options.pop("dir"), **options)
+
+
+def outputs_of(model: Any, case: dict[str, Any], inputs: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Run the recorded call and return its tensors under the recorded names."""
+    forward = case["forward"]
+    with torch.no_grad():
+        if forward["call"] != "forward":
+            kept = {k: v for k, v in inputs.items() if not k.startswith("decoder")}
+            tokens = model.generate(**kept, max_new_tokens=6, min_new_tokens=6, do_sample=False, num_beams=1)
+            return {"sequences": tokens}
+        if case.get("context") is not None:
+            with adapterhub.AdapterSetup(block(case["context"])):
+                return flatten(model(**inputs, **forward["kwargs"]))
+        if case.get("active"):
+            skip = [s.get("skip_layers") for s in case["run"] if s["op"] == "set_active_adapters"]
+            if case.get("derived"):
+                model.set_active_adapters(block(case["active"]), skip_layers=skip[-1] if skip else None)
+        return flatten(model(**inputs, **forward["kwargs"]))
+
+
+def flatten(output: Any, prefix: str = "") -> dict[str, torch.Tensor]:
+    """Return every tensor of a model output by its path."""
+    if isinstance(output, torch.Tensor):
+        return {prefix: output}
+    result: dict[str, torch.Tensor] = {}
+    if hasattr(output, "head_outputs"):
+        for number, head in enumerate(output.head_outputs):
+            result.update(flatten(head, f"head_{number}"))
+        if output.loss is not None:
+            result["loss"] = output.loss
+        return result
+    if isinstance(output, dict):
+        for key, value in output.items():
+            result.update(flatten(value, f"{prefix}.{key}" if prefix else str(key)))
+    elif isinstance(output, (tuple, list)):
+        for key, value in enumerate(output):
+            result.update(flatten(value, f"{prefix}.{key}"))
+    elif output is not None and hasattr(output, "__array__"):
+        result[prefix] = torch.as_tensor(output).float()
+    return result
+
+
+def replay(root: Path, identifier: str) -> float:
+    """Replay a case; return the largest difference, infinite where a tensor lacks or has another shape."""
+    folder = root / "cases" / identifier
+    case = json.loads((folder / "case.json").read_text())
+    torch.manual_seed(0)
+    model = load_model(root, case)
+    for step in [*case["load"], *case["run"]]:
+        run_step(model, step, folder)
+    model.eval()
+    inputs = load_file(root / case["forward"]["inputs"])
+    intended = folder / "outputs_intended.safetensors"
+    expected = load_file(intended if intended.exists() else folder / "outputs.safetensors")
+    found = outputs_of(model, case, inputs)
+    worst = 0.0
+    for name, value in expected.items():
+        if name not in found or found[name].shape != value.shape:
+            return float("inf")
+        if value.numel():
+            worst = max(worst, float((found[name].double() - value.double()).abs().max()))
+    return worst
