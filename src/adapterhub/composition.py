@@ -41,7 +41,9 @@ class AdapterCompositionBlock:
 
     def __init__(self, *children: Any) -> None:
         if not children:
-            raise CompositionError(f"{type(self).__name__}() needs at least one adapter name or block.")
+            raise CompositionError(
+                f"{type(self).__name__}() needs at least one adapter name or block."
+            )
         parsed = tuple(self._child(child) for child in children)
         object.__setattr__(self, "children", parsed)
 
@@ -165,7 +167,9 @@ class Fuse(AdapterCompositionBlock):
         """The fusion layer's name."""
         if self._name:
             return self._name
-        return ",".join(c if isinstance(c, str) else c.last() for c in self.children if c is not None)
+        return ",".join(
+            c if isinstance(c, str) else c.last() for c in self.children if c is not None
+        )
 
     def options(self) -> dict[str, Any]:
         return {"name": self._name} if self._name else {}
@@ -234,9 +238,15 @@ class Average(AdapterCompositionBlock):
         normalize_weights: bool = True,
     ) -> None:
         super().__init__(*children)
-        values = [1.0 / len(children)] * len(children) if weights is None else [float(w) for w in weights]
+        values = (
+            [1.0 / len(children)] * len(children)
+            if weights is None
+            else [float(w) for w in weights]
+        )
         if len(values) != len(children):
-            raise CompositionError(f"Average has {len(children)} children but {len(values)} weights.")
+            raise CompositionError(
+                f"Average has {len(children)} children but {len(values)} weights."
+            )
         if normalize_weights:
             total = sum(values)
             if total == 0:
@@ -269,7 +279,8 @@ class MultiTask(Route):
 
 
 BLOCKS: dict[str, type[AdapterCompositionBlock]] = {
-    cls.__name__: cls for cls in (Stack, Fuse, Split, BatchSplit, Parallel, Average, Route, MultiTask)
+    cls.__name__: cls
+    for cls in (Stack, Fuse, Split, BatchSplit, Parallel, Average, Route, MultiTask)
 }
 
 
@@ -361,7 +372,9 @@ def _blocks(node: Node) -> Iterator[AdapterCompositionBlock]:
             yield from _blocks(child)
 
 
-def _sizes(block: AdapterCompositionBlock, label: str, value: int | Sequence[int]) -> tuple[int, ...]:
+def _sizes(
+    block: AdapterCompositionBlock, label: str, value: int | Sequence[int]
+) -> tuple[int, ...]:
     sizes = [value] * len(block.children) if isinstance(value, int) else list(value)
     if len(sizes) != len(block.children) or any(not isinstance(s, int) or s < 0 for s in sizes):
         raise CompositionError(
@@ -387,13 +400,19 @@ def _node_from_dict(data: Any) -> Node:
             raise CompositionError(f"Not an adapter name in a saved composition: {name!r}")
         return name
     if kind not in BLOCKS:
-        raise CompositionError(f"Unknown block '{kind}' in a saved composition; known: {', '.join(BLOCKS)}.")
+        raise CompositionError(
+            f"Unknown block '{kind}' in a saved composition; known: {', '.join(BLOCKS)}."
+        )
     kwargs = data.get("kwargs") or {}
     try:
         return _rebuild(kind, [_node_from_dict(child) for child in data["children"]], kwargs)
     except TypeError as error:
-        raise CompositionError(f"Bad arguments of {kind} in a saved composition: {kwargs!r}") from error
+        raise CompositionError(
+            f"Bad arguments of {kind} in a saved composition: {kwargs!r}"
+        ) from error
 
 
-def _rebuild(kind: str, children: Iterable[Node], options: dict[str, Any]) -> AdapterCompositionBlock:
+def _rebuild(
+    kind: str, children: Iterable[Node], options: dict[str, Any]
+) -> AdapterCompositionBlock:
     return BLOCKS[kind](*children, **options)

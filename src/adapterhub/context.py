@@ -89,13 +89,22 @@ class Context:
         return Context(**settings)
 
 
-class _Local(threading.local):
-    def __init__(self) -> None:
-        self.ctx = Context()
+#: The running thread's context is ``local.ctx``. A plain ``threading.local``: dynamo loses assignments to
+#: attributes of a subclass. A thread gets its first context from :func:`current`, which every forward
+#: pass calls at its beginning.
+local: Any = threading.local()
 
 
-#: The running thread's context: ``local.ctx``.
-local = _Local()
+def current() -> Context:
+    """Return the running thread's context, making one if it has none yet."""
+    try:
+        return local.ctx
+    except AttributeError:
+        local.ctx = Context()
+        return local.ctx
+
+
+current()
 
 
 class using:
@@ -105,7 +114,7 @@ class using:
         self.context = context
 
     def __enter__(self) -> Context:
-        self.previous = local.ctx
+        self.previous = current()
         local.ctx = self.context
         return self.context
 

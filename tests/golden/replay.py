@@ -58,9 +58,7 @@ def in_scope(entry: dict[str, Any]) -> bool:
         return False
     if kind in ("a", "e"):  # averaging adapters' weights, ejecting prefixes
         return False
-    if any("lm" in head.split("_") or "dependency" in head for head in entry.get("heads", [])):
-        return False
-    return True
+    return not any("lm" in head.split("_") or "dependency" in head for head in entry.get("heads", []))
 
 
 def load_model(root: Path, case: dict[str, Any]) -> Any:
@@ -94,13 +92,17 @@ def run_step(model: Any, step: dict[str, Any], folder: Path) -> None:
         getattr(model, name)(folder / options.pop("dir"), **options)
 
 
-def outputs_of(model: Any, case: dict[str, Any], inputs: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+def outputs_of(
+    model: Any, case: dict[str, Any], inputs: dict[str, torch.Tensor]
+) -> dict[str, torch.Tensor]:
     """Run the recorded call and return its tensors under the recorded names."""
     forward = case["forward"]
     with torch.no_grad():
         if forward["call"] != "forward":
             kept = {k: v for k, v in inputs.items() if not k.startswith("decoder")}
-            tokens = model.generate(**kept, max_new_tokens=6, min_new_tokens=6, do_sample=False, num_beams=1)
+            tokens = model.generate(
+                **kept, max_new_tokens=6, min_new_tokens=6, do_sample=False, num_beams=1
+            )
             return {"sequences": tokens}
         if case.get("context") is not None:
             with adapterhub.AdapterSetup(block(case["context"])):
@@ -108,7 +110,9 @@ def outputs_of(model: Any, case: dict[str, Any], inputs: dict[str, torch.Tensor]
         if case.get("active"):
             skip = [s.get("skip_layers") for s in case["run"] if s["op"] == "set_active_adapters"]
             if case.get("derived"):
-                model.set_active_adapters(block(case["active"]), skip_layers=skip[-1] if skip else None)
+                model.set_active_adapters(
+                    block(case["active"]), skip_layers=skip[-1] if skip else None
+                )
         return flatten(model(**inputs, **forward["kwargs"]))
 
 

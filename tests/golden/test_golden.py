@@ -35,7 +35,9 @@ def _all_cases() -> list[str]:
 @pytest.mark.parametrize("chunk", range(8))
 def test_all_recorded_cases(shared: Path, chunk: int) -> None:
     cases = _all_cases()[chunk::8]
-    differences = {case: replay(shared / "golden", case) for case in cases if case not in DEVIATIONS}
+    differences = {
+        case: replay(shared / "golden", case) for case in cases if case not in DEVIATIONS
+    }
     wrong = {case: value for case, value in differences.items() if not value <= TOLERANCE}
     assert not wrong
     assert len(differences) > 20

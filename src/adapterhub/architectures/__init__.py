@@ -8,9 +8,12 @@ confirm where the residual additions are. :func:`resolve` turns a row and a mode
 :class:`ResolvedModel`: modules, widths and layouts, checked once. Nothing here knows what an adapter is.
 """
 
+from adapterhub.architectures.detector import detect
+from adapterhub.architectures.probe import ProbeReport, detect_and_probe, probe
 from adapterhub.architectures.resolve import ResolvedModel, ResolvedSite, resolve
 from adapterhub.architectures.rows import Fused, PeerPaths, Row, StackRow, Sublayer
 from adapterhub.architectures.sites import SiteKey
+from adapterhub.architectures.source import row_to_source
 from adapterhub.architectures.table import TABLE, register_row, row_for
 
 __all__ = [
@@ -23,7 +26,12 @@ __all__ = [
     "SiteKey",
     "StackRow",
     "Sublayer",
+    "ProbeReport",
+    "detect",
+    "detect_and_probe",
+    "probe",
     "register_row",
     "resolve",
     "row_for",
+    "row_to_source",
 ]

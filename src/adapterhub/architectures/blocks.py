@@ -1,7 +1,8 @@
 """From one block to its sub-layers: self-attention, cross-attention, feed-forward network.
 
 What can be read without running the model is read here. Two things cannot, and are guessed: whether
-norms come before or after, and so which module ``out`` and ``residual`` are. The probe settles them.
+norms come before or after, and so which modules ``out`` and ``residual`` are. The probe settles
+them.
 """
 
 from __future__ import annotations
@@ -40,7 +41,8 @@ class BlockParts:
     """The sub-layers of one block.
 
     Attributes:
-        sublayers: by name. ``homes``: the outermost module of each that holds nothing else ("": none).
+        sublayers: by name.
+        homes: the outermost module of each that holds nothing else; ``""``: none.
         notes: what was left out, and why.
     """
 
@@ -94,7 +96,8 @@ def _add_attention(parts: BlockParts, block: nn.Module, attention: Attention) ->
             )
     if attention.low_rank:
         parts.notes.append(
-            f"{attention.core}: keys and values come from one low-rank projection, so k, v and kv are left out"
+            f"{attention.core}: keys and values come from one low-rank projection, so k, v and kv "
+            "are left out"
         )
     elif not on_interface(core):
         parts.notes.append(
@@ -317,7 +320,7 @@ def _assign_norms(
         pairs = zip(norms[::2], norms[1::2], strict=True)
         given.update(dict(zip(order, pairs, strict=True)))
     elif len(norms) == 1:
-        given.update({name: (norms[0], None) for name in order})
+        given.update(dict.fromkeys(order, (norms[0], None)))
     else:
         given.update({name: (norm, None) for name, norm in zip(order, norms, strict=False)})
     return given

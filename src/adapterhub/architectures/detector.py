@@ -1,8 +1,8 @@
 """A row for a family that the table does not have, read from the module tree: :func:`detect`.
 
-The detector looks for lists of equal blocks that hold an attention (or another mixer), names each stack
-by its path, and reads one :class:`Sublayer` per kind of block. It never runs the model; run the
-probe (:mod:`~adapterhub.architectures.probe`) to confirm and correct what can only be guessed so.
+The detector looks for lists of equal blocks that hold an attention (or another mixer), names each
+stack by its path, and reads one :class:`Sublayer` per kind of block. It never runs the model; the
+probe (:mod:`~adapterhub.architectures.probe`) confirms and corrects what can only be guessed so.
 """
 
 from __future__ import annotations
@@ -136,12 +136,16 @@ def _mixer_stacks(base: nn.Module) -> list[str]:
         normed = all(any(is_norm(m) for m in child.modules()) for child in children)
         mixed = all(
             (is_mixed_by_tensor(c) and len(linears(c)) >= 2)
-            or "ffn" in read_block(c, True).sublayers
+            or ("ffn" in read_block(c, True).sublayers and not _is_convolutional(c))
             for c in children
         )
         if equal and normed and mixed:
             found.append(path)
     return found
+
+
+def _is_convolutional(block: nn.Module) -> bool:
+    return any(isinstance(child, nn.Conv2d | nn.Conv3d) for child in block.modules())
 
 
 def _why_nothing(base: nn.Module) -> str:
@@ -190,7 +194,7 @@ def _by_words(text: str, table: tuple[tuple[str, tuple[str, ...]], ...]) -> str 
 
 
 def _is_causal(base: nn.Module, config: Any, path: str) -> bool:
-    """Whether the stack sees only the past: by the attention's own flag, else by the family's heads."""
+    """Whether the stack sees only the past: by the attention's flag, else by the family's heads."""
     blocks = find(base, path)
     assert blocks is not None
     for module in blocks.modules():

@@ -1,4 +1,4 @@
-"""Small stand-ins: inputs that any model accepts, and configs shrunk until a model builds in no time."""
+"""Small stand-ins: inputs that most models accept, and configs cut down to build at once."""
 
 from __future__ import annotations
 
@@ -128,18 +128,20 @@ def dummy_inputs(model: nn.Module) -> dict[str, Any]:
             getattr(config, "num_mel_bins", None),
         )
         if mels and positions:  # log-mel spectrogram of a fixed length, features first
-            made["input_features"] = floats(BATCH, mels, 2 * positions)
+            made["input_features"] = floats(BATCH, int(mels), 2 * int(positions))
         else:
             features = (
                 _first(config, "input_feat_per_channel", "feature_projection_input_dim") or 80
             )
-            made["input_features"] = floats(BATCH, 64, features)
+            made["input_features"] = floats(BATCH, 64, int(features))
     if main == "input_values" and main in names:
         mels, frames = getattr(config, "num_mel_bins", None), getattr(config, "max_length", None)
         spectrogram = (
             isinstance(mels, int) and isinstance(frames, int) and not hasattr(config, "conv_dim")
         )
-        made["input_values"] = floats(BATCH, frames, mels) if spectrogram else floats(BATCH, 4000)
+        made["input_values"] = (
+            floats(BATCH, frames or 0, mels or 0) if spectrogram else floats(BATCH, 4000)
+        )
     if "decoder_input_ids" in names and getattr(config, "is_encoder_decoder", False):
         made["decoder_input_ids"] = _token_ids(config, generator).to(parameter.device)
     if "use_cache" in names:
@@ -162,7 +164,7 @@ def _token_ids(config: Any, generator: torch.Generator) -> torch.Tensor:
 
 
 def _is_dual(config: Any) -> bool:
-    """Whether the model has a text and a vision tower side by side (rather than images as tokens)."""
+    """Whether the model takes text and images side by side (rather than images as tokens)."""
     names = vars(config) if config is not None else {}
     tokens = any(name.startswith("image_token") for name in names)
     towers = {"text_config", "vision_config"} <= set(names)
@@ -170,7 +172,7 @@ def _is_dual(config: Any) -> bool:
     return (towers or patches) and not tokens
 
 
-def _image_shape(config: Any) -> tuple[int, int, int]:
+def _image_shape(config: Any) -> tuple[int, ...]:
     vision = getattr(config, "vision_config", None) or config
     size = _first(vision, "image_size") or _first(config, "image_size") or 224
     height, width = size if isinstance(size, list | tuple) else (size, size)

@@ -95,8 +95,8 @@ class LayoutCheck:
             elif not concat and sub.qkv is not None:
                 sublayers[name] = replace(sub, qkv=None)
                 findings.append(
-                    f"{row.name}.*.{name}: {path} is not cut into three equal parts one after the other, so "
-                    "q, k and v are left out."
+                    f"{row.name}.*.{name}: {path} is not cut into three equal parts one after the "
+                    "other, so q, k and v are left out."
                 )
         return replace(row, sublayers=sublayers)
 

@@ -1,8 +1,8 @@
 """One forward pass that confirms a row: where the residual additions really are.
 
-:func:`probe` runs the model once on dummy inputs with hooks in every block, solves each block for its
-residual additions (:mod:`~adapterhub.architectures.wiring`) and writes what it found into the row.
-The model is left exactly as it was. :func:`detect_and_probe` is what an unknown model gets.
+:func:`probe` runs the model once on dummy inputs with hooks in every block, solves each block for
+its residual additions (:mod:`~adapterhub.architectures.wiring`) and writes what it found into the
+row. The model is left exactly as it was. :func:`detect_and_probe` is what an unknown model gets.
 """
 
 from __future__ import annotations
@@ -33,9 +33,11 @@ class SiteCheck:
     """One place as the forward saw it.
 
     Attributes:
-        name: canonical name, e.g. ``decoder.0.self.q``. ``path``: the module, relative to the base model.
+        name: canonical name, e.g. ``decoder.0.self.q``.
+        path: the module, relative to the base model.
         calls: how often the module ran in its block; 0: hooks on it would never fire.
-        confirmed: it ran exactly once, and for ``out`` its output was seen to enter the residual addition.
+        confirmed: it ran exactly once and, for ``out``, its output was seen to enter the residual
+            addition.
     """
 
     name: str
@@ -49,8 +51,9 @@ class ProbeReport:
     """What one forward showed.
 
     Attributes:
-        row: the row as given. ``corrected``: the row with ``out``, ``residual``, ``norm``, the layout of fused
-            projections and ``embed`` as they were seen.
+        row: the row as given.
+        corrected: the row with ``out``, ``residual``, ``norm``, ``embed`` and the layout of fused
+            projections as they were seen.
         wirings: by (stack, layer, sub-layer).
         sites: by canonical name.
         findings: differences, doubts and reasons, one sentence each.
@@ -150,7 +153,7 @@ def probe(model: nn.Module, row: Row, inputs: dict[str, Any] | None = None) -> P
 
 @contextmanager
 def _undisturbed(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode inside; every module's training flag and all random states as before after it."""
+    """Evaluation mode inside; training flags and random states are put back after it."""
     flags = [(module, module.training) for module in model.modules()]
     devices = {p.device for p in model.parameters() if p.device.type == "cuda"}
     with torch.random.fork_rng(devices=sorted(devices, key=str)):
@@ -223,6 +226,12 @@ def _hook(run: _StackRun) -> None:
         run.recorders.append(Recorder(block, done))
 
 
+def _equal(one: torch.Tensor, two: torch.Tensor) -> bool:
+    if one.shape != two.shape or one.dtype != two.dtype or one.device != two.device:
+        return False
+    return one is two or torch.equal(one, two)
+
+
 class _EmbedWatch:
     """Finds the module whose output is what the first block of a stack is given."""
 
@@ -253,9 +262,8 @@ class _EmbedWatch:
         def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
             given = args[0] if args else kwargs.get("hidden_states")
             for path, tensor in reversed(self.made):
-                if isinstance(given, torch.Tensor) and tensor.shape == given.shape:
-                    if tensor is given or torch.equal(tensor, given):
-                        self.found.setdefault(run.row.name, path)
+                if isinstance(given, torch.Tensor) and _equal(tensor, given):
+                    self.found.setdefault(run.row.name, path)
 
         return hook
 
@@ -292,8 +300,8 @@ def _summarise(base: nn.Module, runs: list[_StackRun], report: ProbeReport) -> N
         repeated = max(recorder.runs for recorder in run.recorders)
         if repeated > 1:
             report.findings.append(
-                f"{run.row.name}: each block runs {repeated} times a forward (shared layers), so a layer "
-                "number means all of its runs."
+                f"{run.row.name}: each block runs {repeated} times a forward (shared layers), so a "
+                "layer number means all of its runs."
             )
         row = run.layout.correct(run.row, report.findings) if run.layout else run.row
         stacks[run.row.name] = _correct(run, row, report)
@@ -317,8 +325,8 @@ def _correct(run: _StackRun, row: StackRow, report: ProbeReport) -> StackRow:
             report.findings.append(f"{where}: {reason} ({count} of {len(found)} blocks).")
         for scale, count in Counter(w.scale for _, w in solved if w.scale != (1.0, 1.0)).items():
             report.findings.append(
-                f"{where}: the residual enters the sum times {scale[0]:g}, the output times {scale[1]:g} "
-                f"({count} blocks)."
+                f"{where}: the residual enters the sum times {scale[0]:g}, the output times "
+                f"{scale[1]:g} ({count} blocks)."
             )
         if solved:
             sublayers[name] = _correct_sublayer(sub, solved, where, report)

@@ -15,7 +15,7 @@ from torch import nn
 
 from adapterhub.architectures.rows import Row, StackRow, Sublayer
 from adapterhub.architectures.sites import SiteKey
-from adapterhub.architectures.table import TABLE, row_for
+from adapterhub.architectures.table import row_for
 from adapterhub.errors import ArchitectureError, did_you_mean
 
 
@@ -118,7 +118,7 @@ def resolve(model: nn.Module, row: Row | None = None) -> ResolvedModel:
     base, base_path = base_model_of(model)
     config = getattr(base, "config", None)
     model_type = getattr(config, "model_type", None) or type(model).__name__
-    row = row or row_for(model_type) or _detect(model, model_type)
+    row = row or row_for(model_type) or _detect(model)
     hidden = _hidden_size(config, base)
     result = ResolvedModel(row, base, base_path, hidden)
     for stack in row.stacks:
@@ -154,13 +154,10 @@ def resolve(model: nn.Module, row: Row | None = None) -> ResolvedModel:
     return result
 
 
-def _detect(model: nn.Module, model_type: str) -> Row:
-    try:
-        from adapterhub.architectures.detector import detect
-    except ImportError:  # pragma: no cover - the detector is part of the package
-        known = ", ".join(sorted(TABLE))
-        raise ArchitectureError(f"No row for model type '{model_type}'; known: {known}.") from None
-    return detect(model)
+def _detect(model: nn.Module) -> Row:
+    from adapterhub.architectures.probe import detect_and_probe  # reads this module's helpers
+
+    return detect_and_probe(model).corrected
 
 
 def _resolve_sublayer(
@@ -240,7 +237,10 @@ def _resolve_sublayer(
 
 def linear_widths(module: nn.Module, where: str) -> tuple[int, int]:
     """Return (in, out) widths of a linear-like module (nn.Linear, Conv1D, quantised linears)."""
-    width_in, width_out = getattr(module, "in_features", None), getattr(module, "out_features", None)
+    width_in, width_out = (
+        getattr(module, "in_features", None),
+        getattr(module, "out_features", None),
+    )
     if isinstance(width_in, int) and isinstance(width_out, int):
         return width_in, width_out
     if hasattr(module, "nx") and hasattr(module, "nf"):  # transformers' Conv1D: weight is (in, out)
@@ -268,7 +268,9 @@ def _kv_shape(result: ResolvedModel, k_key: SiteKey, attention: nn.Module) -> tu
     k_site = result.sites.get(k_key)
     if k_site is not None:
         return k_site.out_features // dim, dim
-    heads = getattr(config, "num_key_value_heads", None) or getattr(config, "num_attention_heads", 1)
+    heads = getattr(config, "num_key_value_heads", None) or getattr(
+        config, "num_attention_heads", 1
+    )
     return heads, dim
 
 
@@ -313,4 +315,6 @@ def _which(root: nn.Module, path: str | None) -> str:
     for option in _alternatives(path or ""):
         if _find(root, option) is not None:
             return option
-    raise ArchitectureError(f"{type(root).__name__} has none of {path}.{did_you_mean(str(path), [])}")
+    raise ArchitectureError(
+        f"{type(root).__name__} has none of {path}.{did_you_mean(str(path), [])}"
+    )

@@ -31,6 +31,10 @@ class SiteKey(NamedTuple):
 
     def pattern(self) -> str:
         """The name with the layer replaced by ``*``, for messages about all layers."""
-        return str(self._replace(layer=None)) if self.layer is None else ".".join(
-            ("*" if part is self.layer else str(part)) for part in self if part is not None
+        return (
+            str(self._replace(layer=None))
+            if self.layer is None
+            else ".".join(
+                ("*" if part is self.layer else str(part)) for part in self if part is not None
+            )
         )

@@ -14,8 +14,8 @@ _WIDTH = 100
 def row_to_source(row: Row, name: str = "ROW") -> str:
     """Return a small Python module that defines *row* under *name*.
 
-    Fields at their default are left out. Executing the text gives an equal row; edit it and pass the
-    row to ``attach(model, row=...)`` or :func:`~adapterhub.architectures.register_row`.
+    Fields at their default are left out. Executing the text gives an equal row; edit it and pass
+    the row to ``attach(model, row=...)`` or :func:`~adapterhub.architectures.register_row`.
     """
     return f"{_IMPORT}\n\n{name} = {_write(row, 0, len(name) + 3)}\n"
 
@@ -23,10 +23,8 @@ def row_to_source(row: Row, name: str = "ROW") -> str:
 def _write(value: Any, indent: int, used: int = 0) -> str:
     """Write *value* on one line if it fits, else one item a line."""
     flat = _flat(value)
-    if (
-        indent + used + len(flat) < _WIDTH
-        or not isinstance(value, dict | tuple)
-        and not is_dataclass(value)
+    if indent + used + len(flat) < _WIDTH or (
+        not isinstance(value, dict | tuple) and not is_dataclass(value)
     ):
         return flat
     pad, close = " " * (indent + 4), " " * indent

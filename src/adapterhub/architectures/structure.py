@@ -16,9 +16,19 @@ from torch import nn
 from adapterhub.architectures.resolve import linear_widths
 from adapterhub.errors import ArchitectureError
 
-_SHAPES = (
-    "{0} {0}_proj {0}_lin {0}_linear linear_{0} lin_{0} to_{0} w{0} w_{0} {0}_head {0}_attn".split()
-)
+_SHAPES = [
+    "{0}",
+    "{0}_proj",
+    "{0}_lin",
+    "{0}_linear",
+    "linear_{0}",
+    "lin_{0}",
+    "to_{0}",
+    "w{0}",
+    "w_{0}",
+    "{0}_head",
+    "{0}_attn",
+]
 
 
 def _spellings(*names: str) -> frozenset[str]:
@@ -32,14 +42,45 @@ V_NAMES = _spellings("v", "value")
 LOW_RANK_Q_NAMES = frozenset({"q_b_proj"})
 LOW_RANK_KV_NAMES = frozenset({"kv_b_proj", "kv_proj_with_mqa"})
 QKV_NAMES = frozenset(
-    "qkv qkv_proj query_key_value c_attn wqkv in_proj w_pack att_proj to_qkv qkv_linear".split()
+    [
+        "qkv",
+        "qkv_proj",
+        "query_key_value",
+        "c_attn",
+        "wqkv",
+        "in_proj",
+        "w_pack",
+        "att_proj",
+        "to_qkv",
+        "qkv_linear",
+    ]
 )
 #: Fused projections whose name stands for "q, then k, then v" when they are three times as wide as
 #: their input. The probe confirms or refutes it.
 CONCAT_NAMES = frozenset({"c_attn", "wqkv", "qkv", "to_qkv"})
 O_NAMES = frozenset(
-    "o o_proj out_proj out_lin dense proj linear_out c_proj wo w_o to_out post_proj out output fc "
-    "projection output_proj projection_layer dense_out proj_out".split()
+    [
+        "o",
+        "o_proj",
+        "out_proj",
+        "out_lin",
+        "dense",
+        "proj",
+        "linear_out",
+        "c_proj",
+        "wo",
+        "w_o",
+        "to_out",
+        "post_proj",
+        "out",
+        "output",
+        "fc",
+        "projection",
+        "output_proj",
+        "projection_layer",
+        "dense_out",
+        "proj_out",
+    ]
 )
 _CROSS_WORDS = ("cross", "enc_", "encoder", "encdec")
 
@@ -49,8 +90,8 @@ class Attention:
     """The modules of one attention; all paths relative to the block.
 
     Attributes:
-        core: the module that owns q, k, v. ``container``: the outermost module inside the block that
-            holds this attention and nothing else.
+        core: the module that owns q, k, v.
+        container: the outermost module inside the block that holds this attention and nothing else.
         q, k, v, qkv, o: projections, or ``None``.
         hidden: width of its input.
         low_rank: keys and values come from one low-rank projection.
@@ -112,7 +153,7 @@ def merge_paths(found: Iterable[tuple[nn.Module, str | None]]) -> tuple[str | No
     """Write the paths found in each block as one path with alternatives.
 
     Returns:
-        The path (``None`` if there is none anywhere), and for how many blocks it is not what was found.
+        The path (``None`` if there is none anywhere), and in how many blocks it is wrong.
     """
     pairs = list(found)
     options = [path for path, _ in Counter(p for _, p in pairs if p is not None).most_common(4)]
@@ -142,7 +183,7 @@ def widths(module: nn.Module) -> tuple[int, int] | None:
 
 
 def is_norm(module: nn.Module) -> bool:
-    """Whether the module is a layer norm of any make: a leaf with at most vectors, and an epsilon."""
+    """Whether the module is a layer norm of any make: a leaf with vectors at most."""
     if module._modules or any(p.dim() > 1 for p in module.parameters(recurse=False)):
         return False
     named = "norm" in type(module).__name__.lower()
@@ -166,7 +207,7 @@ def is_list(module: nn.Module) -> bool:
 
 
 def is_mixed_by_tensor(module: nn.Module) -> bool:
-    """Whether the module mixes positions by more than linears: it owns a convolution or a state matrix."""
+    """Whether the module mixes positions without attention: by a convolution or a state."""
     for child in module.modules():
         if isinstance(child, nn.Conv1d):
             return True
@@ -178,7 +219,7 @@ def is_mixed_by_tensor(module: nn.Module) -> bool:
 
 
 def on_interface(attention: nn.Module) -> bool:
-    """Whether the module's forward calls transformers' attention interface (keys and values pass there)."""
+    """Whether the module's forward calls transformers' attention interface."""
     for cls in type(attention).__mro__:
         for function in vars(cls).values():
             function = getattr(function, "__wrapped__", function)
@@ -197,8 +238,8 @@ def linears(root: nn.Module) -> dict[str, tuple[int, int]]:
 def expert_lists(root: nn.Module) -> list[str]:
     """Return the paths of mixtures of experts: lists of equal networks, or stacked 3-D weights.
 
-    Lists that run one after the other look the same, so the word ``expert`` has to be in the name of
-    the module or of its class.
+    Lists that run one after the other look the same, so the word ``expert`` has to be in the name
+    of the module or of its class.
     """
     found: list[str] = []
     for path, module in root.named_modules():

@@ -51,7 +51,7 @@ class BlockTrace:
         return self.clock
 
     def number(self, tensor: Any) -> int | None:
-        """Return the value number of *tensor*; ``None`` if it is not as large as the block's input."""
+        """Return the number of *tensor*; ``None`` if it is not as large as the block's input."""
         if not isinstance(tensor, torch.Tensor) or not tensor.is_floating_point():
             return None
         if self.values and tensor.numel() != self.values[0].numel():

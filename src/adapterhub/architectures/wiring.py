@@ -1,13 +1,16 @@
 """From the trace of one block to its residual additions.
 
-A residual addition is an equation between recorded values: ``t = a·r + b·s`` where ``r`` was the input
-of a module, ``s`` the output of one in the sub-layer, and ``t`` goes on (as the input of a later module or as
-the block's result); ``a = b = 1`` unless the model scales its branches. Two parallel sub-layers share
-one: ``t = a·r + b·s₁ + c·s₂``. With hundreds of numbers a tensor, no equation holds by chance.
+A residual addition is an equation between recorded values: ``t = a·r + b·s`` where ``r`` was the
+input of a module, ``s`` the output of one in the sub-layer, and ``t`` goes on (as the input of a
+later module or as the block's result); ``a = b = 1`` unless the model scales its branches. Two
+parallel sub-layers share one: ``t = a·r + b·s₁ + c·s₂``. With hundreds of numbers a tensor, no
+equation holds by chance.
 """
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -18,8 +21,9 @@ from adapterhub.architectures.rows import Sublayer
 from adapterhub.architectures.structure import find, is_norm, which
 from adapterhub.architectures.trace import BlockTrace, Call
 
-#: ``pre``: the norm is before the sub-layer; ``post``: on the sum; ``sandwich``: on the sub-layer's output (and, as
-#: a rule, before it as well); ``parallel``: two sub-layers read the same residual and are added together.
+#: ``pre``: the norm is before the sub-layer; ``post``: on the sum; ``sandwich``: on the sub-layer's
+#: output (and, as a rule, before it as well); ``parallel``: two sub-layers read the same residual
+#: and are added together.
 Topology = Literal["pre", "post", "sandwich", "parallel"]
 
 _PROJECTIONS = ("q", "k", "v", "up", "gate")
@@ -65,7 +69,7 @@ class _Sum:
 
 @dataclass
 class _Span:
-    """When a sub-layer runs: from its first projection to its last, and until the next one starts."""
+    """When a sub-layer runs: from its first projection to its last, until the next one starts."""
 
     name: str
     start: int
@@ -111,7 +115,7 @@ class Solver:
                 wirings[name] = Wiring(reason="its modules did not run")
         return wirings
 
-    # -- when ----------------------------------------------------------------------------------------
+    # -- when --------------------------------------------------------------------------------------
 
     def _spans(self) -> list[_Span]:
         spans = []
@@ -126,7 +130,7 @@ class Solver:
             end = max(call.end for call in last)
             spans.append(_Span(name, opening.start, end, self.trace.clock + 1, opening.given))
         spans.sort(key=lambda span: span.end)
-        for span, following in zip(spans, spans[1:], strict=False):
+        for span, following in itertools.pairwise(spans):
             if following.start > span.end:
                 span.limit = following.start
         return spans
@@ -135,7 +139,7 @@ class Solver:
         real = {which(self.block, path) for path in paths if path}
         return [call for call in self.trace.calls if call.path in real and call.end > 0]
 
-    # -- candidates ----------------------------------------------------------------------------------
+    # -- candidates --------------------------------------------------------------------------------
 
     def _branches(self, span: _Span) -> list[int]:
         """Values made by a module between the sub-layer's end and the next one's start."""
@@ -158,11 +162,11 @@ class Solver:
         result = [] if self.trace.result is None else [self.trace.result]
         return list(dict.fromkeys(given + result))
 
-    # -- equations -----------------------------------------------------------------------------------
+    # -- equations ---------------------------------------------------------------------------------
 
-    def _best(self, candidates: object) -> _Sum | None:
+    def _best(self, candidates: Iterable[tuple[int, int, tuple[int, ...]]]) -> _Sum | None:
         best: _Sum | None = None
-        for total, residual, branches in candidates:  # type: ignore[attr-defined]
+        for total, residual, branches in candidates:
             if len({total, residual, *branches}) < 2 + len(branches):
                 continue
             found = self._fit(total, residual, branches)
@@ -205,7 +209,7 @@ class Solver:
         )
 
     def _close(self, parts: torch.Tensor, total: torch.Tensor) -> bool:
-        """Whether the columns of *parts* add up to *total*, by the measure of the smallest of them."""
+        """Whether the columns of *parts* add up to *total*, measured by the smallest of them."""
         loose = self.trace.values[0].dtype in (torch.float16, torch.bfloat16)
         error = (parts.sum(1) - total).norm()
         of_total, of_part = (1e-2, 0.1) if loose else (1e-5, 1e-2)
@@ -237,7 +241,7 @@ class Solver:
                     sums[two.name] = replace(best, branches=best.branches[1:], factors=(a, c, 0.0))
                     return
 
-    # -- modules -------------------------------------------------------------------------------------
+    # -- modules -----------------------------------------------------------------------------------
 
     def _wiring(
         self, span: _Span, found: _Sum | None, carried: set[int | None], complete: bool
@@ -300,7 +304,7 @@ class Solver:
     def _why_not(self, span: _Span) -> str:
         branches = self._branches(span)
         if not branches:
-            return "no module that is called only once hands its output on at the width of the residual"
+            return "no module that runs only once hands its output on at the residual's width"
         zero = [i for i in branches if not self.trace.values[i].any()]
         if zero:
             return "its output is zero, so that no addition can be seen"

@@ -13,7 +13,14 @@ from adapterhub import configs
 from adapterhub._version import __version__
 from adapterhub.checkpoints.atomic import recover, replacing
 from adapterhub.checkpoints.files import read_json, read_tensors, write_json, write_tensors
-from adapterhub.checkpoints.layout import Entry, entries, fill, match, strip_prefix, tensors_to_write
+from adapterhub.checkpoints.layout import (
+    Entry,
+    entries,
+    fill,
+    match,
+    strip_prefix,
+    tensors_to_write,
+)
 from adapterhub.engine import AdapterRecord, Engine
 from adapterhub.engine.engine import FusionRecord
 from adapterhub.errors import CheckpointError
@@ -92,7 +99,12 @@ def save_adapter(
         _write(folder, CONFIG, facts, (WEIGHTS, WEIGHTS_BIN), tensors, safetensors)
         if head is not None:
             _write(
-                folder, HEAD_CONFIG, head.config, (HEAD_WEIGHTS, HEAD_WEIGHTS_BIN), head.tensors, safetensors
+                folder,
+                HEAD_CONFIG,
+                head.config,
+                (HEAD_WEIGHTS, HEAD_WEIGHTS_BIN),
+                head.tensors,
+                safetensors,
             )
 
 
@@ -108,7 +120,9 @@ def _write(
     if safetensors:
         write_tensors(folder / weights_names[0], tensors)
     else:
-        torch.save({k: v.detach().cpu().clone() for k, v in tensors.items()}, folder / weights_names[1])
+        torch.save(
+            {k: v.detach().cpu().clone() for k, v in tensors.items()}, folder / weights_names[1]
+        )
 
 
 @dataclass(frozen=True)
@@ -153,7 +167,9 @@ def read_adapter(
     found = entries(name, modules, built.shared, engine.resolved)
     if leave_out:
         wanted = {n for entry in found for n in entry.names}
-        tensors = {k: v for k, v in tensors.items() if k in wanted or not _skipped(engine, k, leave_out)}
+        tensors = {
+            k: v for k, v in tensors.items() if k in wanted or not _skipped(engine, k, leave_out)
+        }
     match(found, tensors, f"{folder} does not fit this {type(engine.model).__name__}")
     fill(found, tensors, _dtype(engine, config), engine.resolved.device())
     head = read_head(folder, prefer_bin) if with_head else None
@@ -165,14 +181,22 @@ def read_head(folder: Path, prefer_bin: bool = False) -> HeadFiles | None:
     if not (folder / HEAD_CONFIG).is_file():
         return None
     return HeadFiles(
-        read_json(folder / HEAD_CONFIG), read_tensors(folder, HEAD_WEIGHTS, HEAD_WEIGHTS_BIN, prefer_bin)
+        read_json(folder / HEAD_CONFIG),
+        read_tensors(folder, HEAD_WEIGHTS, HEAD_WEIGHTS_BIN, prefer_bin),
     )
 
 
 def write_head(directory: str | Path, head: HeadFiles, safetensors: bool = True) -> None:
     """Write a prediction head alone into *directory*."""
     with replacing(directory, ADAPTER_FILES[3:]) as folder:
-        _write(folder, HEAD_CONFIG, head.config, (HEAD_WEIGHTS, HEAD_WEIGHTS_BIN), head.tensors, safetensors)
+        _write(
+            folder,
+            HEAD_CONFIG,
+            head.config,
+            (HEAD_WEIGHTS, HEAD_WEIGHTS_BIN),
+            head.tensors,
+            safetensors,
+        )
 
 
 def _same_architecture(engine: Engine, facts: dict[str, Any], folder: Path) -> None:
@@ -225,7 +249,11 @@ def _normalise(
 def _trust_tensors(config: Any, facts: dict[str, Any], tensors: dict[str, torch.Tensor]) -> Any:
     """Correct what the JSON of older files gets wrong and the tensors tell."""
     single = len(configs.members(config)) == 1
-    if single and getattr(config, "flat", None) is False and any(k.endswith(".control_trans") for k in tensors):
+    if (
+        single
+        and getattr(config, "flat", None) is False
+        and any(k.endswith(".control_trans") for k in tensors)
+    ):
         config = config.replace(flat=True)
     if (
         single
@@ -287,10 +315,17 @@ def save_fusion(
     }
     tensors = tensors_to_write(fusion_entries(engine, record), file_prefix(engine))
     with replacing(directory, FUSION_FILES) as folder:
-        _write(folder, FUSION_CONFIG, facts, (FUSION_WEIGHTS, FUSION_WEIGHTS_BIN), tensors, safetensors)
+        _write(
+            folder, FUSION_CONFIG, facts, (FUSION_WEIGHTS, FUSION_WEIGHTS_BIN), tensors, safetensors
+        )
         if head is not None:
             _write(
-                folder, HEAD_CONFIG, head.config, (HEAD_WEIGHTS, HEAD_WEIGHTS_BIN), head.tensors, safetensors
+                folder,
+                HEAD_CONFIG,
+                head.config,
+                (HEAD_WEIGHTS, HEAD_WEIGHTS_BIN),
+                head.tensors,
+                safetensors,
             )
 
 
@@ -335,9 +370,11 @@ def build_fusion(engine: Engine, adapters: tuple[str, ...], config: Any) -> dict
     ]
     if not keys:
         raise CheckpointError(
-            f"The adapters {', '.join(adapters)} have no bottleneck at a common place, so there is nothing to fuse."
+            f"The adapters {', '.join(adapters)} have no bottleneck at a common place: nothing to fuse."
         )
-    return {key: AdapterFusion(config, engine.resolved.sites[key].in_features, dropout) for key in keys}
+    return {
+        key: AdapterFusion(config, engine.resolved.sites[key].in_features, dropout) for key in keys
+    }
 
 
 __all__ = [

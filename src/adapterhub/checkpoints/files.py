@@ -22,7 +22,9 @@ def read_json(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise CheckpointError(f"{path.parent} has no {path.name}; it is not a saved adapter.")
     if path.stat().st_size > MAX_JSON_BYTES:
-        raise CheckpointError(f"{path} is larger than {MAX_JSON_BYTES} bytes; it is no configuration.")
+        raise CheckpointError(
+            f"{path} is larger than {MAX_JSON_BYTES} bytes; it is no configuration."
+        )
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
@@ -37,7 +39,9 @@ def write_json(path: Path, data: dict[str, Any]) -> None:
     path.write_text(json.dumps(data, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
-def read_tensors(folder: Path, safetensors_name: str, bin_name: str, prefer_bin: bool = False) -> dict[str, torch.Tensor]:
+def read_tensors(
+    folder: Path, safetensors_name: str, bin_name: str, prefer_bin: bool = False
+) -> dict[str, torch.Tensor]:
     """Return the tensors of a folder, from safetensors or from a pickled ``.bin`` (tensors only).
 
     Raises:
@@ -66,7 +70,9 @@ def _read_bin(path: Path) -> dict[str, torch.Tensor]:
             "ask its author for a safetensors file."
         ) from error
     except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
-        raise CheckpointError(f"{path} is damaged or no PyTorch file: {str(error)[:200]}") from error
+        raise CheckpointError(
+            f"{path} is damaged or no PyTorch file: {str(error)[:200]}"
+        ) from error
     if not isinstance(data, dict) or not all(
         isinstance(k, str) and isinstance(v, torch.Tensor) for k, v in data.items()
     ):

@@ -100,7 +100,9 @@ def match(found: list[Entry], tensors: dict[str, torch.Tensor], what: str) -> No
             )
         elif not value.dtype.is_floating_point:
             problems.append(f"dtype: {present[0]} is {value.dtype}, not a floating-point tensor")
-    problems += [f"unexpected: {name} {list(tensors[name].shape)}" for name in tensors if name not in known]
+    problems += [
+        f"unexpected: {name} {list(tensors[name].shape)}" for name in tensors if name not in known
+    ]
     if problems:
         shown = "\n  - ".join(problems[:20])
         more = f"\n  … and {len(problems) - 20} more" if len(problems) > 20 else ""
@@ -109,7 +111,9 @@ def match(found: list[Entry], tensors: dict[str, torch.Tensor], what: str) -> No
         )
 
 
-def fill(found: list[Entry], tensors: dict[str, torch.Tensor], dtype: torch.dtype | None, device: Any) -> None:
+def fill(
+    found: list[Entry], tensors: dict[str, torch.Tensor], dtype: torch.dtype | None, device: Any
+) -> None:
     """Put the (checked) tensors into the modules as their parameters."""
     for entry in found:
         name = next(n for n in entry.names if n in tensors)
@@ -120,10 +124,14 @@ def fill(found: list[Entry], tensors: dict[str, torch.Tensor], dtype: torch.dtyp
             start += rows
             owner, _, leaf = parameter.rpartition(".")
             target = module.get_submodule(owner) if owner else module
-            target._parameters[leaf] = nn.Parameter(part.to(device=device, dtype=dtype or part.dtype))
+            target._parameters[leaf] = nn.Parameter(
+                part.to(device=device, dtype=dtype or part.dtype)
+            )
 
 
-def strip_prefix(tensors: dict[str, torch.Tensor], prefixes: Iterable[str]) -> dict[str, torch.Tensor]:
+def strip_prefix(
+    tensors: dict[str, torch.Tensor], prefixes: Iterable[str]
+) -> dict[str, torch.Tensor]:
     """Drop the base model's prefix from names that have it.
 
     Raises:
@@ -134,6 +142,8 @@ def strip_prefix(tensors: dict[str, torch.Tensor], prefixes: Iterable[str]) -> d
     for name, value in tensors.items():
         short = next((name[len(p) :] for p in prefixes if name.startswith(p)), name)
         if short in result:
-            raise CheckpointError(f"Two tensors of the file are the same place: {name} and {short}.")
+            raise CheckpointError(
+                f"Two tensors of the file are the same place: {name} and {short}."
+            )
         result[short] = value
     return result

@@ -1,4 +1,4 @@
-"""What the training commands share: consoles, and errors as one line instead of a trace."""
+"""What the training commands share: consoles, JSON, Ctrl-C."""
 
 from __future__ import annotations
 
@@ -18,18 +18,12 @@ HUB_HELP = "Folder of the hub that the adapter's identifier belongs to."
 
 
 @contextlib.contextmanager
-def clean_errors() -> Iterator[None]:
-    """Turn errors raised on purpose into a message and exit code 1, Ctrl-C into 130."""
-    from adapterhub.errors import AdapterHubError
-
+def interruptible(remark: str = "") -> Iterator[None]:
+    """Turn Ctrl-C into one line and the usual exit code 130."""
     try:
         yield
-    except AdapterHubError as error:
-        err.print("[bold red]Error:[/]", end=" ")
-        err.print(str(error), markup=False, highlight=False)
-        raise typer.Exit(1) from None
     except KeyboardInterrupt:
-        err.print("\n[yellow]Interrupted.[/]")
+        err.print(f"\n[yellow]Interrupted.[/] {remark}")
         raise typer.Exit(130) from None
 
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from adapterhub.cli._screen import MODEL_HELP, clean_errors
+from adapterhub.cli._screen import MODEL_HELP, interruptible
 
 SENTENCES = (
     "A tender, funny film that earns every one of its tears.",
@@ -18,7 +18,7 @@ SENTENCES = (
 
 def register(app: typer.Typer) -> None:
     """Add the command to *app*."""
-    app.command("demo", rich_help_panel="Training")(demo)
+    app.command("demo")(demo)
 
 
 def demo(
@@ -42,7 +42,7 @@ def demo(
     Takes a real encoder and real rated sentences, needs no GPU. Interrupt it at any time; run it again
     and it goes on with the stage where it stopped.
     """
-    with clean_errors():
+    with interruptible("Run the same command again to go on."):
         from adapterhub.cli._demo_story import Story
 
         Story(output, model, quick, seeds, restart).tell(sentences or list(SENTENCES))

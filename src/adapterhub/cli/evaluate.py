@@ -8,14 +8,14 @@ from typing import Annotated
 import typer
 
 from adapterhub.cli._adapters import adapter_folder
-from adapterhub.cli._screen import HUB_HELP, MODEL_HELP, clean_errors, err, out, print_json
+from adapterhub.cli._screen import HUB_HELP, MODEL_HELP, err, interruptible, out, print_json
 
 SPLITS = ("train", "validation", "test")
 
 
 def register(app: typer.Typer) -> None:
     """Add the command to *app*."""
-    app.command("evaluate", rich_help_panel="Training")(evaluate)
+    app.command("evaluate")(evaluate)
 
 
 def evaluate(
@@ -34,7 +34,7 @@ def evaluate(
 
     Example: adapterhub evaluate --adapter my-adapter --task movies
     """
-    with clean_errors():
+    with interruptible():
         from adapterhub.errors import AdapterHubError, did_you_mean
         from adapterhub.training import load_task
         from adapterhub.training.evaluate import accuracy

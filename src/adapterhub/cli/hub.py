@@ -103,7 +103,15 @@ def _entry_table(title: str, entries: Sequence[Entry]) -> None:
                 f"{score:g}" if score is not None else "",
             ]
         )
-    columns = {"adapter": {}, "task, method": {"min_width": 16}, "score": {"justify": "right"}}
+    longest = max((len(entry.identifier) for entry in entries), default=0)
+    columns: dict[str, dict[str, Any]] = {
+        "adapter": {"min_width": min(longest, 56)},
+        "task, method": {"min_width": 12},
+        "score": {"justify": "right"},
+    }
+    if not any(row[2] for row in rows):
+        del columns["score"]
+        rows = [row[:2] for row in rows]
     _table(title, columns, rows)
 
 

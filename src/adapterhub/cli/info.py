@@ -51,8 +51,12 @@ def describe(folder: Path) -> dict[str, Any]:
         "config": config.to_dict(),
         "parameters": sum(t.numel() for t in weights.values()),
         "bytes": sum(f.stat().st_size for f in folder.iterdir() if f.is_file()),
-        "tensors": {k: {"shape": list(v.shape), "dtype": str(v.dtype)[6:]} for k, v in weights.items()},
-        "head": None if head is None else head.config.get("config") or {"class": head.config.get("model_class")},
+        "tensors": {
+            k: {"shape": list(v.shape), "dtype": str(v.dtype)[6:]} for k, v in weights.items()
+        },
+        "head": None
+        if head is None
+        else head.config.get("config") or {"class": head.config.get("model_class")},
     }
 
 
@@ -74,7 +78,9 @@ def _print(facts: dict[str, Any], tensors: bool) -> None:
     members = facts["config"].get("configs") or [facts["config"]]
     for number, config in enumerate(members):
         label = "configuration" if len(members) == 1 else f"member {number + 1}"
-        shown = ", ".join(f"{k}={v!r}" for k, v in config.items() if v not in (None, False, [], 0.0))
+        shown = ", ".join(
+            f"{k}={v!r}" for k, v in config.items() if v not in (None, False, [], 0.0)
+        )
         table.add_row(label, shown)
     console.print(table)
     if tensors:
@@ -89,4 +95,6 @@ def _head(head: dict[str, Any] | None) -> str:
         return "none"
     kind = head.get("head_type") or head.get("class") or "?"
     labels = head.get("label2id")
-    return f"{kind} {sorted(labels, key=labels.get)}" if isinstance(labels, dict) else str(kind)
+    if not isinstance(labels, dict):
+        return str(kind)
+    return f"{kind}: {', '.join(str(name) for name in labels)}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -105,7 +106,7 @@ def _inspect(name: str, *, probing: bool) -> _Inspection:
 
 
 def _load(name: str) -> tuple[Any, list[str]]:
-    """Return the model of a folder or of a model type, and what is to be said about how it was made."""
+    """Return the model of a folder or of a model type, and remarks on how it was made."""
     from transformers import CONFIG_MAPPING, AutoConfig
 
     from adapterhub.architectures.dummies import shrink
@@ -124,7 +125,8 @@ def _load(name: str) -> tuple[Any, list[str]]:
             raise ArchitectureError(f"The folder '{name}' has no config.json.")
         hint = did_you_mean(name.rpartition("/")[2], known) or " `bert` and `llama` are examples."
         raise ArchitectureError(
-            f"'{name}' is neither a local folder with a config.json nor a model type of transformers.{hint}"
+            f"'{name}' is neither a local folder with a config.json nor a model type of "
+            f"transformers.{hint}"
         )
     try:
         model = _build(shrink(CONFIG_MAPPING[name]()))
@@ -134,7 +136,7 @@ def _load(name: str) -> tuple[Any, list[str]]:
             f"{_first_line(error)}). Give a folder with the config.json of a real one."
         ) from error
     return model, [
-        "A small model of this type with random weights was built; widths are not those of real ones."
+        "A small model of this type was built, with random weights and widths of its own."
     ]
 
 
@@ -161,7 +163,7 @@ def _from_folder(folder: Path, config: Any) -> tuple[Any, list[str]]:
 
 
 def _build(config: Any, folder: Path | None = None) -> nn.Module:
-    """Build by the base class of the config's type or, where there is none, the class that it names."""
+    """Build the base model of the config's type or, where there is none, the class it names."""
     import transformers
 
     if type(config) in transformers.AutoModel._model_mapping:
@@ -231,8 +233,8 @@ def _print(found: _Inspection, console: Console) -> None:
         "user": "registered by you",
     }.get(report.corrected.source, report.corrected.source)
     console.print(
-        f"[bold]{_escape(found.class_name)}[/] · model type [bold]{_escape(found.model_type)}[/] · hidden size "
-        f"{found.resolved.hidden_size} · row {origin}",
+        f"[bold]{_escape(found.class_name)}[/] · model type [bold]{_escape(found.model_type)}[/] · "
+        f"hidden size {found.resolved.hidden_size} · row {origin}",
         highlight=False,
     )
     if report.confirmed:
@@ -266,32 +268,30 @@ def _print_stack(found: _Inspection, stack: Any, console: Console) -> None:
         box=SIMPLE_HEAD, title_justify="left", pad_edge=False, title_style="bold", expand=False
     )
     table.title = f"\n{stack.name}: {depth} {'layers' if depth != 1 else 'layer'} at {layers}"
-    for heading, options in (
+    columns: tuple[tuple[str, dict[str, Any]], ...] = (
         ("sub-layer", {"no_wrap": True}),
         ("point", {"no_wrap": True}),
         ("module in the block", {"overflow": "fold"}),
         ("width", {"no_wrap": True, "justify": "right"}),
         ("seen", {"no_wrap": True}),
-    ):
+    )
+    for heading, options in columns:
         table.add_column(heading, **options)
     topologies = report.topology.get(stack.name, {})
     for name, sub in stack.sublayers.items():
         points = _points(found, stack.name, name)
         if not points:
             continue
-        for number, (point, sites) in enumerate(points.items()):
-            label = name if number == 0 else (topologies.get(name) or "") if number == 1 else ""
-            style = "bold" if number == 0 else "cyan"
-            table.add_row(
-                f"[{style}]{label}[/]",
-                point,
-                _paths(sites, layers),
-                _widths(sites),
-                _seen(sites, depth, report),
-            )
+        rows = [
+            (point, _paths(sites, layers), _widths(sites), _seen(sites, depth, report))
+            for point, sites in points.items()
+        ]
         for point in ("residual", "norm"):
             if (path := getattr(sub, point)) is not None:
-                table.add_row("", f"[dim]{point}[/]", f"[dim]{_escape(path)}[/]", "", "")
+                rows.append((f"[dim]{point}[/]", f"[dim]{_escape(path)}[/]", "", ""))
+        labels = [f"[bold]{name}[/]", f"[cyan]{topologies.get(name) or ''}[/]"]
+        for label, cells in itertools.zip_longest(labels, rows, fillvalue=""):
+            table.add_row(label, *cells)
         table.add_section()
     if stack.embed:
         text = f"input of {stack.embed[1:]}" if stack.embed.startswith(">") else stack.embed

@@ -9,12 +9,12 @@ from typing import Annotated
 import typer
 
 from adapterhub.cli._adapters import adapter_folder
-from adapterhub.cli._screen import HUB_HELP, MODEL_HELP, clean_errors, out, print_json
+from adapterhub.cli._screen import HUB_HELP, MODEL_HELP, interruptible, out, print_json
 
 
 def register(app: typer.Typer) -> None:
     """Add the command to *app*."""
-    app.command("predict", rich_help_panel="Training")(predict)
+    app.command("predict")(predict)
 
 
 def predict(
@@ -35,7 +35,7 @@ def predict(
 
     Example: adapterhub predict --adapter my-adapter "A wonderful film." "Two hours I want back."
     """
-    with clean_errors():
+    with interruptible():
         from adapterhub.errors import AdapterHubError
         from adapterhub.training.loading import load_classifier
 

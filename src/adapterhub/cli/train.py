@@ -7,12 +7,12 @@ from typing import Annotated
 
 import typer
 
-from adapterhub.cli._screen import MODEL_HELP, clean_errors, err, out, print_json
+from adapterhub.cli._screen import MODEL_HELP, err, interruptible, out, print_json
 
 
 def register(app: typer.Typer) -> None:
     """Add the command to *app*."""
-    app.command("train", rich_help_panel="Training")(train)
+    app.command("train")(train)
 
 
 def train(
@@ -47,7 +47,7 @@ def train(
 
     Example: adapterhub train --task movies --config seq_bn --output my-adapter
     """
-    with clean_errors():
+    with interruptible("Go on with --resume."):
         from dataclasses import replace
 
         from adapterhub.training import load_task, recipes, report

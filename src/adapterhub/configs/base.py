@@ -117,14 +117,22 @@ class AdapterConfig:
                 f"{type(self).__name__}: {name}={value!r}; allowed: {', '.join(map(repr, allowed))}."
             )
 
-    def _is(self, name: str, kind: type | tuple[type, ...], low: float | None = None, optional: bool = False) -> None:
+    def _is(
+        self,
+        name: str,
+        kind: type | tuple[type, ...],
+        low: float | None = None,
+        optional: bool = False,
+    ) -> None:
         value = getattr(self, name)
         if optional and value is None:
             return
         kinds = kind if isinstance(kind, tuple) else (kind,)
         wrong = not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds)
         if wrong or (low is not None and value < low):
-            words = " or ".join(k.__name__ for k in kinds) + (f" >= {low:g}" if low is not None else "")
+            words = " or ".join(k.__name__ for k in kinds) + (
+                f" >= {low:g}" if low is not None else ""
+            )
             raise ConfigError(f"{type(self).__name__}: {name}={value!r} must be {words}.")
 
     def _flags(self, *names: str) -> None:
@@ -134,12 +142,20 @@ class AdapterConfig:
     def _probability(self, name: str) -> None:
         self._is(name, (int, float), 0)
         if getattr(self, name) >= 1:
-            raise ConfigError(f"{type(self).__name__}: {name}={getattr(self, name)!r} must be below 1.")
+            raise ConfigError(
+                f"{type(self).__name__}: {name}={getattr(self, name)!r} must be below 1."
+            )
+
+    def get_field(self, name: str) -> Any:
+        """Return the value of a field by its name."""
+        return getattr(self, name)
 
     def _layers(self) -> None:
-        value = getattr(self, "leave_out")
+        value: Any = self.get_field("leave_out")
         if not isinstance(value, (list, tuple)) or any(
             isinstance(v, bool) or not isinstance(v, int) for v in value
         ):
-            raise ConfigError(f"{type(self).__name__}: leave_out={value!r} must be a list of layer numbers.")
+            raise ConfigError(
+                f"{type(self).__name__}: leave_out={value!r} must be a list of layer numbers."
+            )
         object.__setattr__(self, "leave_out", list(value))

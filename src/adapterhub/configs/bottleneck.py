@@ -73,8 +73,21 @@ class BnConfig(AdapterConfig):
     stochastic_depth: float = 0.0
 
     def __post_init__(self) -> None:
-        self._flags("mh_adapter", "output_adapter", "cross_adapter", "original_ln_before", "original_ln_after")
-        self._flags("ln_before", "ln_after", "is_parallel", "use_gating", "adapter_residual_before_ln", "phm_layer")
+        self._flags(
+            "mh_adapter",
+            "output_adapter",
+            "cross_adapter",
+            "original_ln_before",
+            "original_ln_after",
+        )
+        self._flags(
+            "ln_before",
+            "ln_after",
+            "is_parallel",
+            "use_gating",
+            "adapter_residual_before_ln",
+            "phm_layer",
+        )
         self._is("non_linearity", str)
         self._is("init_weights_seed", int, optional=True)
         self._one_of("init_weights", ("bert", "mam_adapter", "houlsby"))
@@ -106,7 +119,9 @@ class BnConfig(AdapterConfig):
             values = list(factor.values())
         for value in values:
             if isinstance(value, bool) or not isinstance(value, (int, float)) or value <= 0:
-                raise ConfigError(f"{type(self).__name__}: reduction_factor={value!r} must be a number > 0.")
+                raise ConfigError(
+                    f"{type(self).__name__}: reduction_factor={value!r} must be a number > 0."
+                )
 
     def reduction_factor_for(self, layer: int) -> float:
         """Return the reduction factor of *layer* (counted through all stacks)."""
@@ -115,7 +130,7 @@ class BnConfig(AdapterConfig):
         found = self.reduction_factor.get(str(layer), self.reduction_factor.get("default"))
         if found is None:
             raise ConfigError(
-                f"{type(self).__name__}: reduction_factor says nothing about layer {layer}; add it or 'default'."
+                f"{type(self).__name__}: reduction_factor has neither layer {layer} nor 'default'."
             )
         return found
 

@@ -77,7 +77,9 @@ def parse_config_string(text: str) -> AdapterConfig:
 def _parse_part(part: str, text: str) -> AdapterConfig:
     match = _PART.fullmatch(part)
     if match is None:
-        raise ConfigError(f"Cannot read {part!r} in the configuration {text!r}: expected name[field=value,…].")
+        raise ConfigError(
+            f"Cannot read {part!r} in the configuration {text!r}: expected name[field=value,…]."
+        )
     name, body = match["name"], match["body"]
     config = ADAPTER_CONFIG_MAP.get(name)
     if config is None:

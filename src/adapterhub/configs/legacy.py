@@ -25,7 +25,9 @@ def config_from_file(facts: dict[str, Any]) -> AdapterConfig:
     if isinstance(config, str):
         return AdapterConfig.load(config)
     if not isinstance(config, dict):
-        raise ConfigError("adapter_config.json has no 'config'; it does not say what the adapter is made of.")
+        raise ConfigError(
+            "adapter_config.json has no 'config'; it does not say what the adapter is made of."
+        )
     config = dict(config)
     version = facts.get("version")
     if version is None:

@@ -60,7 +60,11 @@ class LoRAConfig(AdapterConfig):
         for name in ("vera_d", "vera_b"):
             self._is(name, (int, float), optional=True)
         self._layers()
-        matrices = list(self.attn_matrices) if isinstance(self.attn_matrices, (list, tuple, str)) else [None]
+        matrices = (
+            list(self.attn_matrices)
+            if isinstance(self.attn_matrices, (list, tuple, str))
+            else [None]
+        )
         bad = [name for name in matrices if name not in ATTENTION_MATRICES]
         if bad:
             raise ConfigError(

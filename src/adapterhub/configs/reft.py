@@ -47,8 +47,12 @@ class ReftConfig(AdapterConfig):
         self._is("dtype", str, optional=True)
         self._is("init_weights_seed", int, optional=True)
         if self.layers != "all":
-            if not isinstance(self.layers, (list, tuple)) or not all(isinstance(i, int) for i in self.layers):
-                raise ConfigError(f"{type(self).__name__}: layers={self.layers!r} must be 'all' or a list.")
+            if not isinstance(self.layers, (list, tuple)) or not all(
+                isinstance(i, int) for i in self.layers
+            ):
+                raise ConfigError(
+                    f"{type(self).__name__}: layers={self.layers!r} must be 'all' or a list."
+                )
             object.__setattr__(self, "layers", list(self.layers))
 
 

@@ -28,14 +28,16 @@ class ConfigUnion(AdapterConfig):
     def __init__(self, *configs: AdapterConfig) -> None:
         for config in configs:
             if not isinstance(config, AdapterConfig):
-                raise ConfigError(f"A union is made of configurations, not {type(config).__name__}.")
+                raise ConfigError(
+                    f"A union is made of configurations, not {type(config).__name__}."
+                )
             if isinstance(config, ConfigUnion):
                 raise ConfigError("A union cannot hold another union; list its members instead.")
         for number, one in enumerate(configs):
             for other in configs[number + 1 :]:
                 if _overlap(one, other):
                     raise ConfigError(
-                        f"{type(one).__name__} and {type(other).__name__} of a union would share places; give "
+                        f"{type(one).__name__} and {type(other).__name__} of a union share places; give "
                         "one of them leave_out, or opposite mh_adapter and output_adapter."
                     )
         object.__setattr__(self, "architecture", "union")
@@ -92,7 +94,9 @@ def MAMConfig(
     prefix_tuning: PrefixTuningConfig | None = None, adapter: BnConfig | None = None
 ) -> ConfigUnion:
     """Return mix-and-match: prefix tuning and a parallel bottleneck (He et al. 2022)."""
-    return ConfigUnion(prefix_tuning or PrefixTuningConfig(bottleneck_size=800), adapter or ParBnConfig())
+    return ConfigUnion(
+        prefix_tuning or PrefixTuningConfig(bottleneck_size=800), adapter or ParBnConfig()
+    )
 
 
 def UniPELTConfig(

@@ -62,7 +62,8 @@ class _Installed:
 def uses_interface(attention: nn.Module) -> bool:
     """Whether the module's file dispatches through the attention interface, so that prefixes can act."""
     return any(
-        hasattr(sys.modules.get(cls.__module__), "ALL_ATTENTION_FUNCTIONS") for cls in type(attention).__mro__
+        hasattr(sys.modules.get(cls.__module__), "ALL_ATTENTION_FUNCTIONS")
+        for cls in type(attention).__mro__
     ) and hasattr(attention, "config")
 
 
@@ -76,7 +77,9 @@ def backend(cls: type, name: str) -> Callable[..., Any]:
             if hasattr(home, "ALL_ATTENTION_FUNCTIONS"):
                 break
         else:
-            raise CompositionError(f"{cls.__name__} does not use transformers' attention interface.")
+            raise CompositionError(
+                f"{cls.__name__} does not use transformers' attention interface."
+            )
         eager = getattr(home, "eager_attention_forward", None)
         found = eager if name == "eager" else home.ALL_ATTENTION_FUNCTIONS.get(name, eager)  # type: ignore[union-attr]
         if found is None:
@@ -101,8 +104,10 @@ def attend(
         attention_mask: ``None``, 2-D (flash), or (batch, 1, queries, keys) boolean or additive.
     """
     slot: Any = module._modules[NAME]._modules["kv"]  # type: ignore[union-attr]
-    implementation = module.config.base._attn_implementation  # type: ignore[union-attr]
-    function = _BACKENDS.get((type(module), implementation)) or backend(type(module), implementation)
+    implementation: str = module.config.base._attn_implementation  # type: ignore
+    function = _BACKENDS.get((type(module), implementation)) or backend(
+        type(module), implementation
+    )
     ctx = local.ctx
     node = slot.node if ctx.override is None else ctx.override.get(slot.index, slot.node)
     noted = ctx.residuals.pop(slot.index, None)
@@ -119,13 +124,17 @@ def attend(
     if attention_mask is None and implementation == "sdpa" and causal and queries > 1:
         # sdpa without a mask means top-left causal; beyond the queries the cache is still empty.
         key, value = key[:, :, :queries], value[:, :, :queries]
-        attention_mask = torch.ones(queries, queries, dtype=torch.bool, device=query.device).tril()[None, None]
+        attention_mask = torch.ones(queries, queries, dtype=torch.bool, device=query.device).tril()[
+            None, None
+        ]
         if kwargs.get("position_bias") is not None:
             kwargs["position_bias"] = kwargs["position_bias"][..., :queries]
     bias = kwargs.get("position_bias")
     if bias is not None:
         kwargs["position_bias"] = _extend_bias(slot, module, bias, prefix, ctx)
-    mask = _extend_mask(ctx, attention_mask, prefix, state.valid, query, key.shape[2], implementation)
+    mask = _extend_mask(
+        ctx, attention_mask, prefix, state.valid, query, key.shape[2], implementation
+    )
     key = torch.cat([state.k, key], 2)
     value = torch.cat([state.v, value], 2)
     output, weights = function(module, query, key, value, mask, **kwargs)
@@ -167,7 +176,11 @@ def _extend_mask(
         if mask.dtype == torch.bool:
             left = mask.new_ones(1) if valid is None else valid[:, None, None, :]
         else:
-            left = mask.new_zeros(1) if valid is None else _additive(valid[:, None, None, :], mask.dtype)
+            left = (
+                mask.new_zeros(1)
+                if valid is None
+                else _additive(valid[:, None, None, :], mask.dtype)
+            )
         extended = torch.cat([left.expand(shape), mask.expand(rows, -1, -1, -1)], -1)
     if share:  # all layers get the same mask object: extend it once; keeping it keeps its id unique
         ctx.cache["mask", id(mask), prefix] = (mask, extended)
@@ -179,7 +192,9 @@ def _additive(visible: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     return torch.where(visible, zero, torch.finfo(dtype).min)
 
 
-def _extend_bias(slot: Any, module: nn.Module, bias: torch.Tensor, prefix: int, ctx: Any) -> torch.Tensor:
+def _extend_bias(
+    slot: Any, module: nn.Module, bias: torch.Tensor, prefix: int, ctx: Any
+) -> torch.Tensor:
     """Widen a relative position bias (T5) to prefix + keys columns.
 
     The peer numbers the memory from the first prefix position while queries keep their numbers, and
@@ -208,7 +223,9 @@ def _has_prefix(attention: nn.Module, ctx: Any) -> bool:
     slot = site._modules.get("kv") if site is not None else None
     if slot is None:
         return False
-    return (slot.node if ctx.override is None else ctx.override.get(slot.index, slot.node)) is not None
+    return (
+        slot.node if ctx.override is None else ctx.override.get(slot.index, slot.node)
+    ) is not None
 
 
 AttentionInterface.register(NAME, attend)

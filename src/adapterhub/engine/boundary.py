@@ -12,9 +12,9 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers.utils import ModelOutput
+from transformers.utils.generic import ModelOutput
 
-from adapterhub.context import Context, local
+from adapterhub.context import Context, current, local
 
 #: Inputs whose first axis is the batch, in order of preference.
 BATCH_INPUTS = (
@@ -56,11 +56,14 @@ class Boundary:
 
     def enter(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Open a context if none is open; replicate the inputs if that is due here."""
+        # (a plain loop: dynamo misjudges frozenset.isdisjoint over a dict)
         given: dict[str, Any] = {}
-        if not OWN_ARGUMENTS.isdisjoint(kwargs):
-            given = {name: kwargs[name] for name in kwargs if name in OWN_ARGUMENTS}
+        for name in kwargs:
+            if name in OWN_ARGUMENTS:
+                given[name] = kwargs[name]
+        if given:
             kwargs = {name: value for name, value in kwargs.items() if name not in given}
-        ctx = local.ctx
+        ctx = current()
         if not ctx.open:
             ctx = self._open(module, ctx, given)
         elif given:
@@ -168,7 +171,9 @@ class CheckpointInContext:
 
 def _with_gradient(args: tuple[Any, ...]) -> tuple[Any, ...]:
     """Reentrant checkpointing returns gradients only if an input wants one; a frozen base has none."""
-    tensors = [i for i, a in enumerate(args) if isinstance(a, torch.Tensor) and a.is_floating_point()]
+    tensors = [
+        i for i, a in enumerate(args) if isinstance(a, torch.Tensor) and a.is_floating_point()
+    ]
     if not tensors or any(args[i].requires_grad for i in tensors):
         return args
     changed = list(args)
@@ -184,9 +189,9 @@ class RunInContext:
         self.ctx = ctx
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        if local.ctx is self.ctx:
+        if current() is self.ctx:
             return self.run(*args, **kwargs)
-        previous = local.ctx
+        previous = current()
         local.ctx = self.ctx.derive(collect=None)
         try:
             return self.run(*args, **kwargs)

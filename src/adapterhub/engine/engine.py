@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 
 from adapterhub.architectures import ResolvedModel, Row, SiteKey, resolve
 from adapterhub.composition import AdapterCompositionBlock, Fuse, Route, names_in, width
-from adapterhub.context import Context, local, using
+from adapterhub.context import Context, current, using
 from adapterhub.engine import evaluate
 from adapterhub.engine.attention import uses_interface
 from adapterhub.engine.boundary import Boundary, CheckpointInContext, replicate_inputs
@@ -76,7 +76,6 @@ class Plan:
     width: int
 
 
-
 class Engine:
     """Everything adapterhub keeps about one model.
 
@@ -133,13 +132,18 @@ class Engine:
         return slot
 
     def add(self, record: AdapterRecord) -> None:
-        """Put a finished adapter into the model. Everything was checked before; this cannot fail half-way."""
-        for key, module in record.modules.items():
+        """Put a finished adapter into the model. All checks come before the first change."""
+        for key in record.modules:
             site = self.resolved.sites[key]
             if key.point == "kv" and not uses_interface(site.host):
                 raise ArchitectureError(
                     f"{type(site.host).__name__} does not call transformers' attention interface, so prefix "
                     f"tuning cannot act at {key}; use another method, or leave_out."
+                )
+            if key.point == "out" and site.residual is None:
+                raise ArchitectureError(
+                    f"The row of '{self.resolved.row.model_type}' names no module that receives the "
+                    f"residual at {key}, so a bottleneck cannot act there; pass a row with it, or use LoRA."
                 )
         for key, module in record.modules.items():
             slot = self.slot_for(key)
@@ -223,7 +227,9 @@ class Engine:
 
     # -- activating --------------------------------------------------------------------------------
 
-    def plan(self, tree: AdapterCompositionBlock | None, skip_layers: frozenset[int] = frozenset()) -> Plan:
+    def plan(
+        self, tree: AdapterCompositionBlock | None, skip_layers: frozenset[int] = frozenset()
+    ) -> Plan:
         """Compile *tree*, or return the plan compiled before.
 
         Raises:
@@ -311,7 +317,11 @@ class Engine:
 
     def boundaries(self) -> list[nn.Module]:
         """Return the modules where a forward pass may begin."""
-        inner = [m for m in self.model.modules() if isinstance(m, PreTrainedModel) and m is not self.model]
+        inner = [
+            m
+            for m in self.model.modules()
+            if isinstance(m, PreTrainedModel) and m is not self.model
+        ]
         return [self.model, *inner]
 
     def visit(self, tree: AdapterCompositionBlock | None, ctx: Context) -> None:
@@ -367,11 +377,14 @@ class Engine:
                     f"adapter_rows names '{unknown[0]}', which is no child of the active Route "
                     f"({', '.join(map(str, names))}).{did_you_mean(unknown[0], [n for n in names if n])}"
                 )
-            rows = [-1 if row is None else names.index(row) if isinstance(row, str) else row for row in rows]
+            rows = [
+                -1 if row is None else names.index(row) if isinstance(row, str) else row
+                for row in rows
+            ]
         return torch.tensor(rows, dtype=torch.int64, device=self.resolved.device())
 
     def _route_children(self) -> list[str | None]:
-        plan = self.plan_in(local.ctx)
+        plan = self.plan_in(current())
         for node in _walk(plan.tree if plan is not None else None):
             if isinstance(node, Route):
                 return [c if isinstance(c, str) or c is None else c.last() for c in node.children]
@@ -395,9 +408,13 @@ class Engine:
         """Add fusion attentions and gates to a model output, by adapter, layer and location."""
         results = {}
         if "output_adapter_fusion_attentions" in collect["wanted"]:
-            results["adapter_fusion_attentions"] = self._by_place(collect.get("fusions", []), self.fusions)
+            results["adapter_fusion_attentions"] = self._by_place(
+                collect.get("fusions", []), self.fusions
+            )
         if "output_adapter_gating_scores" in collect["wanted"]:
-            results["adapter_gating_scores"] = self._by_place(collect.get("gates", []), self.adapters)
+            results["adapter_gating_scores"] = self._by_place(
+                collect.get("gates", []), self.adapters
+            )
         if isinstance(output, tuple):
             return (*output, *results.values())
         for name, value in results.items():
@@ -406,22 +423,26 @@ class Engine:
 
     def _by_place(self, collected: list[Any], records: dict[str, Any]) -> dict[str, Any]:
         owner = {
-            id(module): (name, key) for name, record in records.items() for key, module in record.modules.items()
+            id(module): (name, key)
+            for name, record in records.items()
+            for key, module in record.modules.items()
         }
         result: dict[str, Any] = {}
         for module, value in collected:
             name, key = owner[id(module)]
             site = self.resolved.sites[key]
             places = result.setdefault(name, {}).setdefault(site.layer_id, {})
-            array = value.detach().float().cpu().squeeze(-1).numpy() if value.shape[-1] == 1 else (
-                value.detach().float().cpu().numpy()
+            array = (
+                value.detach().float().cpu().squeeze(-1).numpy()
+                if value.shape[-1] == 1
+                else (value.detach().float().cpu().numpy())
             )
             places[location_name(key)] = array
         return result
 
     def generate(self, original: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Call *original* (``model.generate``) so that rows follow beams and Parallel its channels."""
-        ctx = local.ctx.derive(expandable=True)
+        ctx = current().derive(expandable=True)
         rows = kwargs.pop("adapter_rows", None)
         if rows is not None:
             ctx.rows = self.rows_tensor(rows)
@@ -470,7 +491,9 @@ class Engine:
 def location_name(key: SiteKey) -> str:
     """Return the peer's word for a place: ``mh_adapter``, ``output_adapter``, ``selfattn_lora``, …"""
     if key.point == "out":
-        return {"self": "mh_adapter", "cross": "cross_adapter", "ffn": "output_adapter"}[key.sublayer or "ffn"]
+        return {"self": "mh_adapter", "cross": "cross_adapter", "ffn": "output_adapter"}[
+            key.sublayer or "ffn"
+        ]
     if key.point == "kv":
         return f"{key.sublayer}_prefix"
     if key.point == "up":

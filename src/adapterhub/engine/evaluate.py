@@ -124,7 +124,9 @@ class PartsNode(Block):
 
     __slots__ = ("axis", "sizes")
 
-    def __init__(self, children: Sequence[PlanNode | None], sizes: Sequence[int], axis: int) -> None:
+    def __init__(
+        self, children: Sequence[PlanNode | None], sizes: Sequence[int], axis: int
+    ) -> None:
         super().__init__(children)
         self.sizes = tuple(sizes)
         self.axis = axis
@@ -134,8 +136,10 @@ class PartsNode(Block):
         entered = self.family.enter(state, self.modules[0], slot)
         states, start = [], 0
         for index, size in enumerate(sizes):
-            parts = [self.family.part(s, start, start + size, self.axis) for s in (entered, state)]
-            states.append(self.child(index, *parts, slot))
+            mine, plain = (
+                self.family.part(s, start, start + size, self.axis) for s in (entered, state)
+            )
+            states.append(self.child(index, mine, plain, slot))
             start += size
         return self.family.join(states, self.axis, slot)
 
@@ -191,7 +195,11 @@ class RouteNode(Block):
         result = state
         for index, node in enumerate(self.children):
             if node is not None:
-                entered = self.family.enter(state, node.modules[0], slot) if isinstance(node, Leaf) else state
+                entered = (
+                    self.family.enter(state, node.modules[0], slot)
+                    if isinstance(node, Leaf)
+                    else state
+                )
                 result = self.family.select(result, node.run(entered, slot), rows == index, slot)
         return result
 
@@ -235,7 +243,9 @@ def compile_node(
     return _compile_block(tree, children, slot, fusion_of)
 
 
-def _compile_stack(tree: Stack, slot: Any, fusion_of: Callable[[Any, Fuse], Any]) -> PlanNode | None:
+def _compile_stack(
+    tree: Stack, slot: Any, fusion_of: Callable[[Any, Fuse], Any]
+) -> PlanNode | None:
     pruned = [compile_node(child, slot, fusion_of) for child in tree.children]
     present = [child for child in pruned if child is not None]
     if not present:
@@ -281,7 +291,9 @@ def _one_family(nodes: Sequence[PlanNode], slot: Any) -> Any:
     families = {node.family for node in nodes}
     if len(families) > 1:
         names = sorted(family.name for family in families)
-        raise CompositionError(f"{slot.site.key}: {' and '.join(names)} adapters cannot act together there.")
+        raise CompositionError(
+            f"{slot.site.key}: {' and '.join(names)} adapters cannot act together there."
+        )
     return nodes[0].family
 
 

@@ -157,13 +157,13 @@ class Slot(nn.Module):
         if kind == "note":
             return host.register_forward_pre_hook(self.note_attention_input, with_kwargs=True)
         if kind == "tap":
-            if self._held[2] is None:
-                raise RuntimeError(f"{self.site.key} has no residual tap")
-            return self._held[2].register_forward_pre_hook(self.tap_residual)
+            tap: Any = self._held[2]
+            return tap.register_forward_pre_hook(self.tap_residual)
         if kind == "input":
             return host.register_forward_pre_hook(self.on_input)
         if kind == "norm":
-            return self.norm.register_forward_hook(self.on_norm)
+            norm: Any = self.norm
+            return norm.register_forward_hook(self.on_norm)
         hooks: dict[str, Callable[..., Any]] = {
             "output": self.on_output,
             "hidden": self.on_hidden,

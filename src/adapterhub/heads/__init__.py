@@ -1,13 +1,14 @@
 """Prediction heads: what turns the base model's hidden states into logits and a loss.
 
-A head is a small named stack of layers that lives beside the base model, under ``model.heads[name]``,
-so that one frozen model can serve many tasks. Reading order: :mod:`~adapterhub.heads.base` (the stack,
-its configuration, the registry of head types), one file a family of heads
-(:mod:`~adapterhub.heads.classification`, :mod:`~adapterhub.heads.image`,
+A head is a small named stack of layers that lives beside the base model, under
+``model.heads[name]``, so that one frozen model can serve many tasks. Reading order:
+:mod:`~adapterhub.heads.base` (the stack, its configuration, the registry of head types), one file a
+family of heads (:mod:`~adapterhub.heads.classification`, :mod:`~adapterhub.heads.image`,
 :mod:`~adapterhub.heads.tagging`, :mod:`~adapterhub.heads.question_answering`,
-:mod:`~adapterhub.heads.multiple_choice`), :mod:`~adapterhub.heads.pooling` (which hidden state stands
-for the whole input) and :mod:`~adapterhub.heads.model` (a model that has heads: adding, choosing,
-running, saving). A head of your own: subclass :class:`PredictionHead` and :func:`register_head` it.
+:mod:`~adapterhub.heads.multiple_choice`), :mod:`~adapterhub.heads.pooling` (which hidden state
+stands for the whole input) and :mod:`~adapterhub.heads.model` (a model that has heads: adding,
+choosing, running, saving). A head of your own: subclass :class:`PredictionHead` and
+:func:`register_head` it.
 """
 
 from adapterhub.heads.base import PredictionHead, head_class, head_types, register_head

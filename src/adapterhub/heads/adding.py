@@ -18,10 +18,11 @@ class AddsHeads:
     """Mixin of :class:`~adapterhub.heads.model.ModelWithHeads`.
 
     Arguments that all methods share: ``overwrite_ok`` replaces a head of that name (default False);
-    ``set_active`` makes the new head the active one (default True); ``id2label`` is ``{id: label}`` or
-    a list of labels (default LABEL_0, LABEL_1, …); ``use_pooler`` takes the base model's pooled output
-    (default: only for ALBERT and BEiT); ``dropout_prob`` goes before each layer (default: the model's).
-    All raise ConfigError for a bad or taken name and a bad option, and leave the model as it was then.
+    ``set_active`` makes the new head the active one (default True); ``id2label`` is ``{id: label}``
+    or a list of labels (default LABEL_0, LABEL_1, …); ``use_pooler`` takes the base model's pooled
+    output (default: only for ALBERT and BEiT); ``dropout_prob`` goes before each layer (default:
+    the model's). All raise ConfigError for a bad or taken name and a bad option, and leave the
+    model as it was then.
     """
 
     config: Any
@@ -113,7 +114,7 @@ class AddsHeads:
         dropout_prob: float | None = None,
         set_active: bool = True,
     ) -> None:
-        """Add a head that picks one of ``num_choices`` candidates; inputs are (batch, choices, length)."""
+        """Add a head that picks a candidate; inputs are (batch, num_choices, length)."""
         self._add(
             MultipleChoiceHead,
             head_name,
@@ -162,7 +163,7 @@ class AddsHeads:
         dropout_prob: float | None = None,
         set_active: bool = True,
     ) -> None:
-        """Add a head that finds answers as spans (``start_positions``, ``end_positions`` as labels)."""
+        """Add a head that finds answers as spans (``start_positions``, ``end_positions``)."""
         self._add(
             QuestionAnsweringHead,
             head_name,

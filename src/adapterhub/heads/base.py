@@ -33,9 +33,9 @@ class Activation(nn.Module):
 class PredictionHead(nn.Sequential):
     """A named stack ``[dropout, linear, activation] * (layers - 1) + [dropout, linear]``.
 
-    The position in the stack is the index in parameter names (``heads.<name>.<index>.weight``), as in
-    files of the ``adapters`` library: one layer has its weights at 1, two layers at 1 and 4 (1 and 3
-    without an activation function). Hidden layers keep the hidden size.
+    The position in the stack is the index in parameter names (``heads.<name>.<index>.weight``), as
+    in files of the ``adapters`` library: one layer has its weights at 1, two layers at 1 and 4 (1
+    and 3 without an activation function). Hidden layers keep the hidden size.
 
     A subclass fills :attr:`config` in its constructor, calls :meth:`build` and implements
     :meth:`forward`; its constructor takes ``(model, head_name, **config)``.
@@ -45,8 +45,9 @@ class PredictionHead(nn.Sequential):
 
     Attributes:
         config: what the head is made of, JSON-able: ``head_type``, ``layers`` (default 1),
-            ``activation_function`` (a name or ``None``), ``num_labels`` or ``num_choices``, ``bias`` (of
-            the last layer, default True), ``dropout_prob`` (default: the model's), ``label2id``, ….
+            ``activation_function`` (a name or ``None``), ``num_labels`` or ``num_choices``,
+            ``bias`` (of the last layer, default True), ``dropout_prob`` (default: the model's),
+            ``label2id``, ….
     """
 
     #: The name of this type in configurations.
@@ -73,16 +74,15 @@ class PredictionHead(nn.Sequential):
             ArchitectureError: the model has no single hidden size. ConfigError: bad configuration.
         """
         config = self.config
-        layers, outputs = (
-            config.get("layers", 1),
-            1 if "num_choices" in config else config.get("num_labels"),
-        )
-        for label, number in (("layers", layers), ("num_labels", outputs)):
+        layers: Any = config.get("layers", 1)
+        counted = "num_choices" if "num_choices" in config else "num_labels"
+        count: Any = config.get(counted)
+        for label, number in (("layers", layers), (counted, count)):
             if not isinstance(number, int) or number < 1:
                 raise ConfigError(
                     f"head '{self.name}': {label} must be a positive integer, not {number!r}."
                 )
-        size = hidden_size(model.config)
+        size, outputs = hidden_size(model.config), 1 if counted == "num_choices" else count
         dropout = dropout_of(config, model.config)
         for _ in range(layers - 1):
             self.append(nn.Dropout(dropout))
@@ -94,7 +94,7 @@ class PredictionHead(nn.Sequential):
         with torch.no_grad():
             self.apply(model._init_weights)
 
-    def forward(
+    def forward(  # pyright: ignore[reportIncompatibleMethodOverride]
         self,
         outputs: Any,
         cls_output: torch.Tensor | None = None,
@@ -102,20 +102,21 @@ class PredictionHead(nn.Sequential):
         return_dict: bool = True,
         **kwargs: Any,
     ) -> Any:
-        """Compute logits, and the loss if there are labels.
+        """Compute logits, and the loss if there are labels; every type of head has its own.
+
+        This generic one runs the layers on *outputs* if that is a tensor, else on ``outputs[0]``.
 
         Args:
             outputs: what the base model returned; ``outputs[0]`` is (batch, length, hidden).
             cls_output: (batch, hidden), given to heads that are :attr:`pooled`.
             attention_mask: (batch, length), 1 for tokens and 0 for padding, or ``None``.
-            return_dict: kept for heads written for the ``adapters`` library; always True here.
+            return_dict: always True; kept for heads written for the ``adapters`` library.
             kwargs: the head's :attr:`targets`, each possibly ``None``.
 
         Returns:
-            A ``ModelOutput`` with ``loss`` (or ``None``) and logits. This generic head returns the
-            bare stack's output for every position.
+            Of a real head: a ``ModelOutput`` with ``loss`` (or ``None``) and logits.
         """
-        return self.stack(outputs[0])
+        return self.stack(outputs if isinstance(outputs, torch.Tensor) else outputs[0])
 
     def stack(self, features: torch.Tensor) -> torch.Tensor:
         """Run the layers alone: (…, hidden) -> (…, num_labels)."""
@@ -145,7 +146,7 @@ class PredictionHead(nn.Sequential):
 
 
 def label2id(names: Labels, count: int) -> dict[str, int]:
-    """Return ``{label: id}``; *names* is ``{id: label}``, a list, or ``None`` for LABEL_0, LABEL_1, …."""
+    """Return ``{label: id}`` for ``{id: label}``, a list, or ``None`` (LABEL_0, LABEL_1, …)."""
     if names is None:
         return {f"LABEL_{i}": i for i in range(count)}
     pairs = names.items() if isinstance(names, Mapping) else enumerate(names)
@@ -176,7 +177,7 @@ def hidden_size(config: Any) -> int:
 
 
 def dropout_of(config: Mapping[str, Any], model_config: Any) -> float:
-    """Return the head's dropout: its own, else the model's classifier's, else its hidden layers', else 0."""
+    """Return the dropout: the head's own, the model's for classifiers, for hidden layers, or 0."""
     candidates = (
         config.get("dropout_prob"),
         getattr(model_config, "classifier_dropout", None),
@@ -218,7 +219,7 @@ def head_class(head_type: Any) -> type[PredictionHead]:
         return _TYPES[head_type]
     raise UnknownAdapterError(
         f"Unknown head type {head_type!r}.{did_you_mean(str(head_type), _TYPES)} "
-        f"Known: {', '.join(sorted(_TYPES))}. Others can be added with adapterhub.heads.register_head()."
+        f"Known: {', '.join(sorted(_TYPES))}. Add others with adapterhub.heads.register_head()."
     )
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 from transformers.modeling_outputs import Seq2SeqSequenceClassifierOutput, SequenceClassifierOutput
-from transformers.utils import ModelOutput
+from transformers.utils.generic import ModelOutput
 
 from adapterhub.heads.base import Labels, PredictionHead, label2id, register_head
 from adapterhub.heads.losses import classification_loss, multilabel_loss
@@ -86,7 +86,7 @@ class ClassificationHead(PredictionHead):
 
 
 class MultiLabelClassificationHead(ClassificationHead):
-    """Any number of ``num_labels`` labels: binary cross-entropy of each, labels (batch, num_labels)."""
+    """Any number of ``num_labels`` labels, each judged on its own; arguments as above."""
 
     head_type = "multilabel_classification"
 

@@ -23,7 +23,8 @@ class ImageClassificationHead(PredictionHead):
         activation_function: between the layers, or ``None``. Default ``"tanh"``.
         multilabel: labels do not exclude each other. Default False.
         id2label: ``{id: label}`` or a list; default LABEL_0, ….
-        use_pooler: take the base model's pooled output instead of its first position. Default False.
+        use_pooler: take the base model's pooled output instead of its first position. Default
+            False.
         bias: whether the last layer has one. Default True.
         dropout_prob: before each layer; default: the model's.
 

@@ -15,7 +15,8 @@ def classification_loss(
     """Cross-entropy, or the mean squared error when there is one label (regression).
 
     Args:
-        logits: (batch, count). labels: (batch,) class ids, or floats for regression; ``None``: no loss.
+        logits: (batch, count). labels: (batch,) class ids, or floats for regression; ``None``: no
+            loss.
     """
     if labels is None:
         return None
@@ -37,8 +38,9 @@ def token_loss(
     """Cross-entropy over the tokens that are neither padding nor labelled -100.
 
     Args:
-        logits: (batch, length, count). labels: (batch, tokens); where ``tokens < length``, the positions
-            in front (of a prompt) do not count. mask: (batch, tokens), 0 for padding, or ``None``.
+        logits: (batch, length, count). labels: (batch, tokens); where ``tokens < length``, the
+            positions in front (of a prompt) do not count. mask: (batch, tokens), 0 for padding, or
+            ``None``.
     """
     if labels is None:
         return None

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from adapterhub.context import local
+from adapterhub.context import current
 from adapterhub.errors import AdapterHubError, CheckpointError, ConfigError
 from adapterhub.heads.adding import AddsHeads
 from adapterhub.heads.base import PredictionHead, head_class, register_head
@@ -53,7 +53,7 @@ class ModelWithHeads(AddsHeads, _Host):
         for name, config in (getattr(self.config, "prediction_heads", None) or {}).items():
             self.add_prediction_head_from_config(name, config)
 
-    # -- keeping -------------------------------------------------------------------------------------
+    # -- keeping -----------------------------------------------------------------------------------
 
     def add_prediction_head(
         self, head: PredictionHead, overwrite_ok: bool = False, set_active: bool = True
@@ -130,13 +130,15 @@ class ModelWithHeads(AddsHeads, _Host):
             )
         if head_name in self.heads and not overwrite_ok:
             raise ConfigError(
-                f"There is a prediction head '{head_name}' already; pass overwrite_ok=True to replace it."
+                f"There is a prediction head '{head_name}' already; overwrite_ok=True replaces it."
             )
 
     def _make_head(self, head_name: str, config: Mapping[str, Any]) -> PredictionHead:
-        return head_class(config.get("head_type")).from_config(self, head_name, config)
+        head = head_class(config.get("head_type")).from_config(self, head_name, config)
+        head.config.setdefault("head_type", config["head_type"])
+        return head
 
-    # -- looking ---------------------------------------------------------------------------------------
+    # -- looking -----------------------------------------------------------------------------------
 
     def get_prediction_heads_config(self) -> dict[str, dict[str, Any]]:
         """Return ``{name: configuration}`` of all heads."""
@@ -149,7 +151,8 @@ class ModelWithHeads(AddsHeads, _Host):
             head_name: default: the active head.
 
         Raises:
-            ConfigError: no name, and not exactly one head is active. UnknownAdapterError: no such head.
+            ConfigError: no name, and not exactly one head is active. UnknownAdapterError: no such
+        head.
         """
         if head_name is None:
             names = names_of(self._active_head)
@@ -170,14 +173,15 @@ class ModelWithHeads(AddsHeads, _Host):
         assert isinstance(head, PredictionHead)
         return head
 
-    # -- choosing --------------------------------------------------------------------------------------
+    # -- choosing ----------------------------------------------------------------------------------
 
     @property
     def active_head(self) -> HeadSetup:
-        """The head or heads that run: a name, a list of names, a ``BatchSplit`` of names, or ``None``.
+        """The head or heads that run: a name, a list of names, a ``BatchSplit`` of names, or
+        ``None``.
 
-        Several heads in a list work on one Parallel channel each, or, where there are no channels, all
-        on the whole output. Assigning checks the names: CompositionError, UnknownAdapterError.
+        Several heads in a list work on one Parallel channel each, or, where there are no channels,
+        all on the whole output. Assigning checks the names: CompositionError, UnknownAdapterError.
         """
         return self._active_head
 
@@ -186,16 +190,16 @@ class ModelWithHeads(AddsHeads, _Host):
         self._active_head = explicit(setup, self.heads)
 
     def _activate_heads_for(self, setup: Any) -> None:
-        """Activate the heads that an adapter setup implies, if the model has all of them; else keep."""
+        """Activate the heads that an adapter setup implies if the model has all; else keep."""
         found = implied(setup)
         if found is not None and all(name in self.heads for name in names_of(found)):
             self._active_head = found
 
     def _heads_in_force(self, head: Any) -> HeadSetup:
-        """Return the heads of this call: the argument, else the running AdapterSetup's, else the active."""
+        """Return this call's heads: the argument, the running AdapterSetup's, or the active."""
         if head is not None:
             return explicit(head, self.heads)
-        setup = local.ctx.heads
+        setup = current().heads
         if isinstance(setup, (str, list, tuple)):
             return explicit(setup, self.heads)
         found = implied(setup)
@@ -203,21 +207,23 @@ class ModelWithHeads(AddsHeads, _Host):
             return found
         return self._active_head
 
-    # -- running ---------------------------------------------------------------------------------------
+    # -- running -----------------------------------------------------------------------------------
 
     def forward(self, *args: Any, head: Any = None, **kwargs: Any) -> Any:
         """Run the base model, then the heads.
 
         Args:
-            args, kwargs: those of the base model, and the heads' labels: ``labels``, or ``start_positions``
-                and ``end_positions``. With several heads each of these is one tensor for all of them, a list
-                (one a head) or a dict by head name; entries may be ``None``.
-            head: the heads to run; default: those of the running ``AdapterSetup``, else ``active_head``.
+            args, kwargs: those of the base model, and the heads' labels: ``labels``, or
+                ``start_positions`` and ``end_positions``. With several heads each of these is one
+                tensor for all of them, a list (one a head) or a dict by head name; any of them may
+                be ``None``.
+            head: the heads to run; default: those of the running ``AdapterSetup``, else
+                ``active_head``.
             return_dict: default: ``config.return_dict``.
 
         Returns:
-            The head's output; a :class:`~adapterhub.heads.MultiHeadOutput` for several heads; the base
-            model's output if there is no head. A tuple for ``return_dict=False``.
+            The head's output; a :class:`~adapterhub.heads.MultiHeadOutput` for several heads; the
+            base model's output if there is no head. A tuple for ``return_dict=False``.
 
         Raises:
             UnknownAdapterError: no such head. CompositionError: the number of heads is not that of
@@ -231,7 +237,7 @@ class ModelWithHeads(AddsHeads, _Host):
         wanted = self.config.return_dict if call.return_dict is None else call.return_dict
         return result.to_tuple() if not wanted and hasattr(result, "to_tuple") else result
 
-    # -- saving ----------------------------------------------------------------------------------------
+    # -- saving ------------------------------------------------------------------------------------
 
     def head_tensors(self, head_name: str) -> dict[str, torch.Tensor]:
         """Return a head's tensors by their names in files, ``heads.<name>.<index>.weight``."""
@@ -270,8 +276,8 @@ class ModelWithHeads(AddsHeads, _Host):
         ]
         if problems:
             raise CheckpointError(
-                f"The stored head '{head_name}' does not fit this {type(self).__name__}, nothing was loaded:"
-                "\n  - " + "\n  - ".join(problems)
+                f"The stored head '{head_name}' does not fit this {type(self).__name__}, "
+                "nothing was loaded:\n  - " + "\n  - ".join(problems)
             )
 
     def load_head_tensors(
@@ -297,12 +303,14 @@ class ModelWithHeads(AddsHeads, _Host):
 
     def save_pretrained(self, save_directory: Any, *args: Any, **kwargs: Any) -> Any:
         """As in transformers; ``config.json`` also lists the heads, as ``prediction_heads``."""
-        before = self.config.__dict__.get("prediction_heads")
-        self.config.prediction_heads = self.get_prediction_heads_config()
+        # The configuration may be shared with other models, so the list is only in it while saving.
+        entries = self.config.__dict__
+        before = entries.pop("prediction_heads", None)
+        if self.heads:
+            entries["prediction_heads"] = self.get_prediction_heads_config()
         try:
             return super().save_pretrained(save_directory, *args, **kwargs)
         finally:
-            if before is None:
-                del self.config.prediction_heads
-            else:
-                self.config.prediction_heads = before
+            entries.pop("prediction_heads", None)
+            if before is not None:
+                entries["prediction_heads"] = before

@@ -65,7 +65,7 @@ class MultipleChoiceHead(PredictionHead):
         labels: torch.Tensor | None = None,
         **kwargs: Any,
     ) -> MultipleChoiceModelOutput:
-        """Return ``logits`` (batch, num_choices) and, with *labels* (batch,), the cross-entropy ``loss``."""
+        """Return ``logits`` (batch, num_choices) and, with *labels* (batch,), the ``loss``."""
         assert cls_output is not None
         logits = self.stack(cls_output).view(-1, self.config["num_choices"])
         loss = None if labels is None else F.cross_entropy(logits, labels.view(-1))

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import torch
-from transformers.utils import ModelOutput
+from transformers.utils.generic import ModelOutput
 
 T = TypeVar("T", bound=ModelOutput)
 
@@ -35,8 +35,8 @@ class MultiHeadOutput(ModelOutput):
         parts = [output.logits for output in self.head_outputs or ()]
         if len({tuple(part.shape[1:]) for part in parts}) != 1:
             raise ValueError(
-                f"The heads' logits have shapes {[list(part.shape) for part in parts]}, so they do not form "
-                "one tensor; use head_outputs[i].logits."
+                f"The heads' logits have shapes {[list(part.shape) for part in parts]}, so they do "
+                "not form one tensor; use head_outputs[i].logits."
             )
         return torch.vstack(parts)
 
@@ -51,22 +51,20 @@ def combine(outputs: list[Any]) -> MultiHeadOutput:
     losses = [
         loss for loss in (getattr(output, "loss", None) for output in outputs) if loss is not None
     ]
-    total = sum(losses[1:], losses[0]) if losses else None
+    total: Any = sum(losses[1:], losses[0]) if losses else None
     return MultiHeadOutput(loss=total, head_outputs=tuple(outputs))
 
 
 def fill(kind: type[T], base: Any, **own: Any) -> T:
-    """Make a *kind* of output from a head's *own* fields and those that the base model's output has."""
-    passed = {
-        field.name: base[field.name]
-        for field in fields(kind)  # type: ignore[arg-type]
-        if field.name not in own and isinstance(base, ModelOutput) and field.name in base
-    }
+    """Make a *kind* of output from a head's *own* fields and those of the base model's output."""
+    known = kind.__dataclass_fields__  # type: ignore[attr-defined]  # (fields() is not traceable)
+    passed = {key: value for key, value in base.items() if key in known and key not in own}
     return kind(**own, **passed)
 
 
 def rows(value: Any, start: int, stop: int, total: int) -> Any:
-    """Return rows *start* to *stop* of everything in *value* whose first axis is a batch of *total*.
+    """Return rows *start* to *stop* of everything in *value* whose first axis is a batch of
+    *total*.
 
     Looks into model outputs and tuples; leaves anything else (caches) as it is.
     """

@@ -7,8 +7,8 @@ decoder only              the state of the last token that is not padding, on wh
 else                      the first position (``[CLS]``)
 ========================  =====================================================================
 
-For right padding these are the rules of transformers' ``...ForSequenceClassification`` models and of
-the ``adapters`` library, whose heads therefore work here.
+For right padding these are the rules of transformers' ``...ForSequenceClassification`` models and
+of the ``adapters`` library, whose heads therefore work here.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ ENCODERS = frozenset({"bert-generation"})
 POOLER_BY_DEFAULT = frozenset({"albert", "beit"})
 #: Model types whose decoder states are multiplied by ``d_model ** -0.5`` where embeddings are tied,
 #: before heads that look at every position.
-SCALED_WHEN_TIED = frozenset({"mt5", "t5"})
+SCALED_WHEN_TIED = frozenset({"t5"})
 
 
 def pooling_rule(config: Any) -> str:
@@ -47,9 +47,9 @@ def pooling_rule(config: Any) -> str:
 
 def token_scale(config: Any) -> float:
     """Return the factor on hidden states before heads that look at every position (mostly 1)."""
-    if config.model_type in SCALED_WHEN_TIED and getattr(config, "tie_word_embeddings", False):
-        return config.d_model**-0.5
-    return 1.0
+    tied = getattr(config, "tie_word_embeddings", False)
+    scaled = getattr(config, "scale_decoder_outputs", tied)  # where T5 is tied in any case
+    return config.d_model**-0.5 if scaled and config.model_type in SCALED_WHEN_TIED else 1.0
 
 
 def pooled_vector(
@@ -65,8 +65,8 @@ def pooled_vector(
     Args:
         outputs: of the base model; ``last_hidden_state`` is (batch, length, hidden).
         config: of the model.
-        inputs: keyword arguments of the base model; ``input_ids`` and ``attention_mask`` (rows, length)
-            are used. Where the batch of *outputs* is a multiple of theirs, they are repeated.
+        inputs: keyword arguments of the base model; ``input_ids`` and ``attention_mask`` (rows,
+            length) are used, repeated where the batch of *outputs* is a multiple of theirs.
         rule: of :func:`pooling_rule`; default: computed from *config*.
         use_pooler: take ``outputs.pooler_output``.
 
@@ -89,8 +89,8 @@ def _pooler_output(outputs: Any, config: Any) -> torch.Tensor:
     pooled = getattr(outputs, "pooler_output", None)
     if pooled is None:
         raise ArchitectureError(
-            f"The head takes the pooled output (use_pooler), which this {config.model_type} model does not "
-            "return; make the head with use_pooler=False."
+            f"The head takes the pooled output (use_pooler), which this {config.model_type} model "
+            "does not return; make the head with use_pooler=False."
         )
     return pooled.flatten(1)
 
@@ -105,7 +105,7 @@ def _last_position(
         mask = None if ids is None or pad is None else ids != pad
     if mask is None:
         return None
-    # A mask may be shorter (a prompt stands in front) or longer (the past is cached): ends are aligned.
+    # A mask may be shorter (a prompt stands in front) or longer (cached past): align the ends.
     return _last_true(mask != 0) + hidden.shape[1] - mask.shape[1]
 
 
@@ -116,8 +116,8 @@ def _eos_position(
     embeds = inputs.get("inputs_embeds")
     if ids is None and embeds is not None and embeds.shape[1] == hidden.shape[1]:
         raise ValueError(
-            f"A classification head on {config.model_type} looks for the last <eos> in input_ids, and the "
-            "input came as inputs_embeds; pass input_ids."
+            f"A classification head on {config.model_type} looks for the last <eos> in input_ids, "
+            "and the input came as inputs_embeds; pass input_ids."
         )
     if ids is None or ids.shape[1] != hidden.shape[1] or eos is None:
         return 0  # the decoder runs on tokens of its own
@@ -125,8 +125,8 @@ def _eos_position(
     if not torch.compiler.is_compiling() and not bool(found.any(dim=1).all()):
         bad = (~found.any(dim=1)).nonzero().flatten().tolist()
         raise ValueError(
-            f"A classification head on {config.model_type} reads the state at the last <eos> (id {eos}) of "
-            f"each row of input_ids, and rows {bad} have none; do not strip it when truncating."
+            f"A classification head on {config.model_type} reads the state at the last <eos> (id "
+            f"{eos}) of each row of input_ids, and rows {bad} have none; do not cut it off."
         )
     return _last_true(found)
 

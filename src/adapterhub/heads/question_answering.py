@@ -9,7 +9,7 @@ from transformers.modeling_outputs import (
     QuestionAnsweringModelOutput,
     Seq2SeqQuestionAnsweringModelOutput,
 )
-from transformers.utils import ModelOutput
+from transformers.utils.generic import ModelOutput
 
 from adapterhub.heads.base import Labels, PredictionHead, label2id, register_head
 from adapterhub.heads.losses import span_loss
@@ -66,7 +66,8 @@ class QuestionAnsweringHead(PredictionHead):
         end_positions: torch.Tensor | None = None,
         **kwargs: Any,
     ) -> ModelOutput:
-        """Return ``start_logits``, ``end_logits`` (batch, length) and, with positions (batch,), the ``loss``.
+        """Return ``start_logits``, ``end_logits`` (batch, length) and, with positions (batch,), the
+        ``loss``.
 
         Positions outside of the input do not count.
         """

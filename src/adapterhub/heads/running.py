@@ -1,4 +1,4 @@
-"""One forward pass of a model with heads: dividing the arguments, then the batch among the heads."""
+"""One forward pass of a model with heads: dividing its arguments, and its batch among heads."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from adapterhub.composition import BatchSplit
-from adapterhub.errors import CompositionError, ConfigError, did_you_mean
+from adapterhub.errors import ArchitectureError, CompositionError, ConfigError, did_you_mean
 from adapterhub.heads.base import PredictionHead
 from adapterhub.heads.outputs import combine, rows
 from adapterhub.heads.pooling import pooled_vector
@@ -23,7 +23,7 @@ TARGETS = ("labels", "start_positions", "end_positions")
 DROPPED = ("num_items_in_batch", "return_loss")
 #: Arguments of every base model, by name or through its output decorators.
 COMMON = ("output_attentions", "output_hidden_states")
-#: Inputs that gain an axis, of choices, before their batch is folded: name -> dimensions with that axis.
+#: Inputs that may have an axis of choices, and how many axes they have then.
 CHOICES = {
     "input_ids": 3,
     "attention_mask": 3,
@@ -83,7 +83,7 @@ def with_signature(forward: Callable[..., Any], base: type) -> Callable[..., Any
 
 @dataclass(frozen=True)
 class Call:
-    """The arguments of one call: the base model's *inputs*, the heads' *targets*, and *return_dict*."""
+    """The arguments of one call: the base model's *inputs*, the heads' *targets*, *return_dict*."""
 
     inputs: dict[str, Any]
     targets: dict[str, Any]
@@ -100,10 +100,14 @@ class Call:
         """Divide the arguments of ``model(*args, **kwargs)``.
 
         Raises:
-            TypeError: an argument that neither the base model nor a head takes.
+            TypeError: an argument that neither the base model nor a head takes, or too many.
             ConfigError: labels, and no head to use them.
         """
         own = (*TARGETS, *(name for head in heads for name in head.targets))
+        if len(args) > len(known.names):
+            raise TypeError(
+                f"forward() takes {len(known.names)} positional arguments, not {len(args)}."
+            )
         given = {**dict(zip(known.names, args, strict=False)), **kwargs}
         targets = {name: given.pop(name) for name in own if name in given}
         return_dict = given.pop("return_dict", None)
@@ -111,13 +115,13 @@ class Call:
         unknown = [name for name in inputs if name not in known.names and name not in COMMON]
         if unknown and not known.takes_any:
             raise TypeError(
-                f"forward() got an unexpected argument '{unknown[0]}': {type(base).__name__} does not take it."
-                f"{did_you_mean(unknown[0], (*known.names, *own))}"
+                f"forward() got an unexpected argument '{unknown[0]}': {type(base).__name__} does "
+                f"not take it.{did_you_mean(unknown[0], (*known.names, *own))}"
             )
         if not heads and any(value is not None for value in targets.values()):
             raise ConfigError(
-                f"{', '.join(targets)} given, but no prediction head is active: add one (for example with "
-                "add_classification_head) or set active_head."
+                f"{', '.join(targets)} given, but no prediction head is active: add one (for "
+                "example with add_classification_head) or set active_head."
             )
         if any(head.has_choices for head in heads):
             inputs = {name: _fold_choices(name, value) for name, value in inputs.items()}
@@ -163,13 +167,19 @@ def run(
 
     Raises:
         CompositionError: see :meth:`~adapterhub.heads.ModelWithHeads.forward`.
+        ArchitectureError: the base model returns no hidden states, or no pooled output.
     """
+    if "last_hidden_state" not in outputs:
+        raise ArchitectureError(
+            f"{type(model.base_model).__name__} returns no last_hidden_state, so prediction heads "
+            "cannot work on it."
+        )
     total = outputs[0].shape[0]
     channels = _channels(model, total, call)
     if channels > 1 and (not isinstance(setup, list) or len(heads) != channels):
         raise CompositionError(
-            f"The output has {channels} parallel channels, but the heads are {setup!r}: set active_head to a "
-            f"list of {channels} names, one a channel (a name may be repeated)."
+            f"The output has {channels} parallel channels, but the heads are {setup!r}: set "
+            f"active_head to a list of {channels} names, one a channel (a name may be repeated)."
         )
     if isinstance(setup, str):
         return _run_one(model, heads[0], outputs, call, _targets(call, setup, 0, 1))
@@ -210,7 +220,7 @@ def _bounds(setup: BatchSplit, total: int) -> list[tuple[int, int]]:
 
 
 def _targets(call: Call, name: str, index: int, count: int) -> dict[str, Any]:
-    """Return one head's labels: a dict holds them by name, a list by position, a tensor is for all."""
+    """Return one head's labels: by name of a dict, by position in a list; a tensor is for all."""
     chosen = {}
     for target, value in call.targets.items():
         if isinstance(value, Mapping):

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, Union
+from typing import Any
 
 from adapterhub.composition import AdapterCompositionBlock, BatchSplit, Parallel, Stack, names_in
 from adapterhub.errors import CompositionError, UnknownAdapterError, did_you_mean
 
-#: One head; several heads, each on its channel or all on everything; one head for each part of the batch.
-HeadSetup = Union[str, list[str], BatchSplit, None]
+#: One head; several, each on its channel or all on everything; one for each part of the batch.
+HeadSetup = str | list[str] | BatchSplit | None
 
 
 def implied(setup: Any) -> HeadSetup:
@@ -38,7 +38,8 @@ def explicit(setup: Any, known: Iterable[str]) -> HeadSetup:
     """Check what a user asked for as heads; return it in its plain form.
 
     Args:
-        setup: a name, a list or tuple of names, a composition block that implies heads, or ``None``.
+        setup: a name, a list or tuple of names, a composition block that implies heads, or
+            ``None``.
         known: the names of the model's heads.
 
     Raises:
@@ -74,5 +75,6 @@ def require(name: str, known: Iterable[str]) -> None:
     known = list(known)
     if name not in known:
         raise UnknownAdapterError(
-            f"No prediction head '{name}'; there are: {', '.join(known) or 'none'}.{did_you_mean(name, known)}"
+            f"No prediction head '{name}'; there are: {', '.join(known) or 'none'}."
+            f"{did_you_mean(name, known)}"
         )

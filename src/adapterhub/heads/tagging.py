@@ -60,7 +60,8 @@ class TaggingHead(PredictionHead):
         labels: torch.Tensor | None = None,
         **kwargs: Any,
     ) -> TokenClassifierOutput:
-        """Return ``logits`` (batch, length, num_labels) and, with *labels* (batch, length), the ``loss``.
+        """Return ``logits`` (batch, length, num_labels) and, with *labels* (batch, length), the
+        ``loss``.
 
         Padding and labels of -100 do not count.
         """

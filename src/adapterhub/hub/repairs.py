@@ -37,7 +37,7 @@ def clean_card(raw: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
                 r"(?i)^(?:https?://)?(?:www\.)?(?:github|twitter|x)\.com/", "", card[key]
             )
             handle = handle.strip("/").removeprefix("@")
-            if handle != card[key]:
+            if handle != card[key].removeprefix("@"):
                 repairs.append(f"{key}: {card[key]!r} read as {handle!r}")
             card[key] = handle
             if not handle:
@@ -90,8 +90,8 @@ def _clean_value(value: Any, where: str, repairs: list[str], *, prose: bool) -> 
 def _clean_versions(card: dict[str, Any]) -> None:
     """A version is a name; ``version: 1`` without quotes means the name ``1``."""
     files = card.get("files")
-    holders = [card, *(item for item in files or [] if isinstance(item, dict))]
-    for holder in holders if isinstance(files, list) else [card]:
+    versions = files if isinstance(files, list) else []
+    for holder in [card, *(item for item in versions if isinstance(item, dict))]:
         for key in _TEXT_VALUES:
             if isinstance(holder.get(key), int | float) and not isinstance(holder[key], bool):
                 holder[key] = str(holder[key])

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 
 from adapterhub.hub.catalogue import Catalogue
 from adapterhub.hub.confighash import same_method
@@ -50,13 +50,16 @@ def edit_distance(one: str, other: str, limit: int) -> int:
 
 
 def likeness(query: str, word: str) -> float:
-    """Return how well *word* answers the query word, from 0 (not at all) to 1 (the same)."""
+    """Return how much of *word* the query word is, from 0 (not in it) to 1 (the same)."""
     if query == word:
         return 1.0
     if len(query) >= 2 and word.startswith(query):
         return 0.8
-    if len(query) >= 3 and query in word:
-        return 0.6
+    return 0.6 if len(query) >= 3 and query in word else 0.0
+
+
+def misspelt(query: str, word: str) -> float:
+    """Return 0.5 if the query word may be *word* with a typing error, else 0."""
     # Short words and those with digits mean something else with one letter changed (sst-2, sst-5).
     if len(query) < 4 or any(char.isdigit() for char in query):
         return 0.0
@@ -102,11 +105,14 @@ def rank(catalogue: Catalogue, entries: Iterable[Entry], query: str) -> list[Ent
     # Split at blanks and slashes only, so that sst-2 stays one word of the question.
     for query_word in [part for part in re.split(r"[\s/@,]+", query.casefold()) if part]:
         best: dict[int, float] = {}
-        for word, indices in holders.items():
-            quality = likeness(query_word, word)
-            if quality:
-                for index in indices:
+        # A typing error is assumed only if the word as typed is nowhere: "bart" is not "bert".
+        for measure in (likeness, misspelt):
+            for word, indices in holders.items():
+                quality = measure(query_word, word)
+                for index in indices if quality else ():
                     best[index] = max(best.get(index, 0.0), quality * weights[index][word])
+            if best:
+                break
         alive &= best.keys()
         for index in alive:
             scores[index] += best[index]
@@ -161,5 +167,7 @@ def is_model(wanted: str, have: str) -> bool:
 
 def is_architecture(wanted: str, entry: Entry) -> bool:
     """Tell whether an architecture name, method name or configuration hash means *entry*."""
-    names: Sequence[str] = (entry.card.using, entry.method)
+    # The method stands in for a name only where the card names no architecture of the hub.
+    own = entry.card.values is not None
+    names = (entry.card.using, entry.method) if own else (entry.card.using,)
     return any(same_method(wanted, name) for name in names) or wanted in entry.hashes

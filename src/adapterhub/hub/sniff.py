@@ -82,6 +82,10 @@ def sniff(path: Path, name: str) -> tuple[Kind | None, list[str]]:
 
 
 def _binary_kind(head: bytes) -> str | None:
+    # First, because the length that starts a safetensors file may spell any two bytes, such as those
+    # of a pickle. Eight letters of text make a far larger number; the header check does the rest.
+    if head[8:9] == b"{" and int.from_bytes(head[:8], "little") < 1 << 48:
+        return "safetensors"
     for magic, label in _MAGIC:
         if head.startswith(magic):
             return label
@@ -89,9 +93,6 @@ def _binary_kind(head: bytes) -> str | None:
         return "a tar archive"
     if head[:1] == b"\x80" and len(head) > 1 and head[1] <= 5:
         return "a pickle (loading one can run any program)"
-    # Eight letters of text make a far larger number; whether it is right is for the header check.
-    if head[8:9] == b"{" and int.from_bytes(head[:8], "little") < 1 << 48:
-        return "safetensors"
     return None
 
 

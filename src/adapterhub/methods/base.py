@@ -51,7 +51,9 @@ class Family(Generic[State]):
         """Return why *modules* cannot follow one another here, or ``None`` if they can."""
         return None
 
-    def route(self, state: State, modules: Sequence[Any], rows: torch.Tensor, slot: Any) -> State | None:
+    def route(
+        self, state: State, modules: Sequence[Any], rows: torch.Tensor, slot: Any
+    ) -> State | None:
         """Run module ``rows[b]`` on row b in one go; ``None``: not possible, the engine masks instead."""
         return None
 

@@ -74,6 +74,13 @@ class BottleneckAdapter(nn.Module):
     ``norm_after_weight/bias``, ``gate_weight`` (1, hidden) and ``gate_bias``.
     """
 
+    norm_before_weight: nn.Parameter
+    norm_before_bias: nn.Parameter
+    norm_after_weight: nn.Parameter
+    norm_after_bias: nn.Parameter
+    gate_weight: nn.Parameter
+    gate_bias: nn.Parameter
+
     def __init__(self, config: BnConfig, hidden: int, bottleneck: int) -> None:
         super().__init__()
         if config.phm_layer:
@@ -140,6 +147,8 @@ class BottleneckAdapter(nn.Module):
 
     def reset_parameters(self, config: BnConfig) -> None:
         """Initialise: ``bert`` N(0, 0.02); ``mam_adapter`` starts at zero output; ``houlsby`` truncated."""
+        if self.down_weight.is_meta:  # about to be filled from a file
+            return
         nn.init.zeros_(self.down_bias)
         nn.init.zeros_(self.up_bias)
         if config.init_weights == "bert":
@@ -194,7 +203,9 @@ class BottleneckAdapter(nn.Module):
             collect.setdefault("gates", []).append((self, gate))
         return gate
 
-    def enter(self, h: torch.Tensor, x: torch.Tensor, norm: Any) -> tuple[torch.Tensor, torch.Tensor]:
+    def enter(
+        self, h: torch.Tensor, x: torch.Tensor, norm: Any
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """Return (z, r): the bottleneck's input and its inner residual, for a running value *h*."""
         if self.parallel:
             return x, x
@@ -217,7 +228,9 @@ def _layer_norm(norm: nn.LayerNorm, z: torch.Tensor) -> torch.Tensor:
 
 def drop_rows(x: torch.Tensor, probability: float) -> torch.Tensor:
     """Stochastic depth, row mode (Huang et al. 2016): zero whole rows, scale the rest by 1/(1-p)."""
-    keep = torch.full((x.shape[0],) + (1,) * (x.dim() - 1), 1 - probability, device=x.device, dtype=x.dtype)
+    keep = torch.full(
+        (x.shape[0],) + (1,) * (x.dim() - 1), 1 - probability, device=x.device, dtype=x.dtype
+    )
     return x * torch.bernoulli(keep) / (1 - probability)
 
 
@@ -230,11 +243,13 @@ class BottleneckFamily(Family[BottleneckState]):
     def begin(self, h: torch.Tensor, x: torch.Tensor) -> BottleneckState:
         return BottleneckState(h, x, h)
 
-    def alone(self, module: BottleneckAdapter, slot: Any, h: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+    def alone(
+        self, module: BottleneckAdapter, slot: Any, h: torch.Tensor, x: torch.Tensor
+    ) -> torch.Tensor:
         if not module.plain or (module.training and (module.dropout or module.stochastic_depth)):
             return self._alone(module, slot, h, x)
         # The common case written out: as few calls as there are kernels.
-        weights = module._parameters
+        weights: Any = module._parameters
         if module.parallel:
             z = r = x
         else:
@@ -244,7 +259,9 @@ class BottleneckFamily(Family[BottleneckState]):
                 norm = slot.norm
                 if type(norm) is nn.LayerNorm:
                     own = norm._parameters
-                    z = torch.layer_norm(z, norm.normalized_shape, own["weight"], own["bias"], norm.eps)
+                    z = torch.layer_norm(
+                        z, norm.normalized_shape, own["weight"], own["bias"], norm.eps
+                    )
                 elif norm is not None:
                     z = norm(z)
         hidden = module.activation(F.linear(z, weights["down_weight"], weights["down_bias"]))
@@ -253,7 +270,9 @@ class BottleneckFamily(Family[BottleneckState]):
             y = y * module.factor
         return y + (h if module.parallel else r)
 
-    def _alone(self, module: BottleneckAdapter, slot: Any, h: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+    def _alone(
+        self, module: BottleneckAdapter, slot: Any, h: torch.Tensor, x: torch.Tensor
+    ) -> torch.Tensor:
         z, r = module.enter(h, x, slot.norm)
         if module.parallel:
             y = module.finish(module.up(z), z, None) + h
@@ -261,14 +280,18 @@ class BottleneckFamily(Family[BottleneckState]):
             y = module.finish(module.up(z), z, r)
         return y if module.original_ln_after else self._bypass(y, x, slot)
 
-    def enter(self, state: BottleneckState, module: BottleneckAdapter, slot: Any) -> BottleneckState:
+    def enter(
+        self, state: BottleneckState, module: BottleneckAdapter, slot: Any
+    ) -> BottleneckState:
         if state.pending and not module.parallel:
             state = self._settle(state)
         z, r = module.enter(state.h, state.x, slot.norm)
         raw = state.x if module.parallel else state.h
         return state._replace(h=z, r=r, query=z, raw_query=raw)
 
-    def apply(self, state: BottleneckState, module: BottleneckAdapter, slot: Any) -> BottleneckState:
+    def apply(
+        self, state: BottleneckState, module: BottleneckAdapter, slot: Any
+    ) -> BottleneckState:
         up = module.up(state.h)
         y = module.finish(up, state.h, None if module.parallel else state.r)
         return state._replace(
@@ -351,7 +374,7 @@ class BottleneckFamily(Family[BottleneckState]):
         out = out if one.factor == 1.0 else out * one.factor
         if one.dropout and one.training:
             out = F.dropout(out, one.dropout)
-        y = out if one.parallel else out + r
+        y = out if one.parallel or r is None else out + r
         routed = entered._replace(
             h=y, up=out, pending=one.parallel, bypass=not one.original_ln_after
         )

@@ -96,6 +96,8 @@ class AdapterFusion(nn.Module):
         if not self.has_value or not self.value_weight.requires_grad:
             return None
         eye: Any = torch.eye(
-            self.value_weight.shape[0], device=self.value_weight.device, dtype=self.value_weight.dtype
+            self.value_weight.shape[0],
+            device=self.value_weight.device,
+            dtype=self.value_weight.dtype,
         )
         return (eye - self.value_weight).pow(2).sum()

@@ -52,11 +52,11 @@ class NICE(nn.Module):
     def __init__(self, config: Any, width: int) -> None:
         super().__init__()
         self.family = INPUT
-        self.half = width // 2
-        rest = width - self.half
+        self.split = width // 2
+        rest = width - self.split
         factor = config.inv_adapter_reduction_factor or 2
-        self.F = Coupling(rest, max(1, int(rest // factor)), self.half, config.non_linearity)
-        self.G = Coupling(self.half, max(1, int(self.half // factor)), rest, config.non_linearity)
+        self.F = Coupling(rest, max(1, int(rest // factor)), self.split, config.non_linearity)
+        self.G = Coupling(self.split, max(1, int(self.split // factor)), rest, config.non_linearity)
 
     FILE_GROUP = "invertible_adapters"
 
@@ -65,12 +65,12 @@ class NICE(nn.Module):
         return _coupling_names(self)
 
     def forward(self, e: torch.Tensor) -> torch.Tensor:
-        a, b = e[..., : self.half], e[..., self.half :]
+        a, b = e[..., : self.split], e[..., self.split :]
         a = a + self.F(b)
         return torch.cat([a, b + self.G(a)], -1)
 
     def inverse(self, e: torch.Tensor) -> torch.Tensor:
-        a, b = e[..., : self.half], e[..., self.half :]
+        a, b = e[..., : self.split], e[..., self.split :]
         b = b - self.G(a)
         return torch.cat([a - self.F(b), b], -1)
 
@@ -81,11 +81,13 @@ class GLOW(nn.Module):
     def __init__(self, config: Any, width: int) -> None:
         super().__init__()
         self.family = INPUT
-        self.half = width // 2
-        rest = width - self.half
+        self.split = width // 2
+        rest = width - self.split
         factor = config.inv_adapter_reduction_factor or 2
-        self.s1 = Coupling(rest, max(1, int(rest // factor)), 2 * self.half, config.non_linearity)
-        self.s2 = Coupling(self.half, max(1, int(self.half // factor)), 2 * rest, config.non_linearity)
+        self.s1 = Coupling(rest, max(1, int(rest // factor)), 2 * self.split, config.non_linearity)
+        self.s2 = Coupling(
+            self.split, max(1, int(self.split // factor)), 2 * rest, config.non_linearity
+        )
 
     FILE_GROUP = "invertible_adapters"
 
@@ -94,14 +96,14 @@ class GLOW(nn.Module):
         return _coupling_names(self)
 
     def forward(self, e: torch.Tensor) -> torch.Tensor:
-        a, b = e[..., : self.half], e[..., self.half :]
+        a, b = e[..., : self.split], e[..., self.split :]
         scale, shift = self.s2(a).chunk(2, -1)
         b = torch.sigmoid(scale + 2) * b + shift
         scale, shift = self.s1(b).chunk(2, -1)
         return torch.cat([torch.sigmoid(scale + 2) * a + shift, b], -1)
 
     def inverse(self, e: torch.Tensor) -> torch.Tensor:
-        a, b = e[..., : self.half], e[..., self.half :]
+        a, b = e[..., : self.split], e[..., self.split :]
         scale, shift = self.s1(b).chunk(2, -1)
         a = (a - shift) / torch.sigmoid(scale + 2)
         scale, shift = self.s2(a).chunk(2, -1)
@@ -133,7 +135,9 @@ class InputFamily(Family[HiddenState]):
     def end(self, state: HiddenState, slot: Any) -> torch.Tensor:
         return state.h
 
-    def average(self, states: Sequence[HiddenState], weights: Sequence[float], slot: Any) -> HiddenState:
+    def average(
+        self, states: Sequence[HiddenState], weights: Sequence[float], slot: Any
+    ) -> HiddenState:
         return HiddenState(sum(w * s.h for w, s in zip(weights, states, strict=True)))  # type: ignore[arg-type]
 
     def select(

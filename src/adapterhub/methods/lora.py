@@ -60,11 +60,18 @@ class LoRA(nn.Module):
 
     def file_names(self) -> dict[str, tuple[str, ...]]:
         """Return the names of each parameter in files."""
-        names = {"lora_A": "lora_A", "lora_B": "lora_B", "gate_weight": "gate.weight", "gate_bias": "gate.bias"}
+        names = {
+            "lora_A": "lora_A",
+            "lora_B": "lora_B",
+            "gate_weight": "gate.weight",
+            "gate_bias": "gate.bias",
+        }
         return {name: (names[name],) for name, _ in self.named_parameters()}
 
     def reset_parameters(self, config: LoRAConfig) -> None:
         """Initialise: ``lora`` starts at zero change (B = 0); ``bert`` draws both from N(0, 0.02)."""
+        if self.lora_A.is_meta:  # about to be filled from a file
+            return
         if config.init_weights == "lora":
             nn.init.kaiming_uniform_(self.lora_A, a=5**0.5)
             nn.init.zeros_(self.lora_B)
@@ -72,7 +79,9 @@ class LoRA(nn.Module):
             nn.init.normal_(self.lora_A, std=0.02)
             nn.init.normal_(self.lora_B, std=0.02)
         else:
-            raise ConfigError(f"Unknown init_weights '{config.init_weights}' of LoRA; known: lora, bert.")
+            raise ConfigError(
+                f"Unknown init_weights '{config.init_weights}' of LoRA; known: lora, bert."
+            )
 
     def delta(self, source: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
         """Return the change for input *source*; the gate, if any, reads *x*."""
@@ -106,7 +115,7 @@ class LinearFamily(Family[LinearState]):
         return LinearState(h, x)
 
     def alone(self, module: LoRA, slot: Any, h: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
-        weights = module._parameters
+        weights: Any = module._parameters
         a = weights["lora_A"]
         if module.gated or x.dtype is not a.dtype or h.dtype is not a.dtype:  # type: ignore[union-attr]
             return h + module.delta(x, x).to(h.dtype)
@@ -145,7 +154,9 @@ class LinearFamily(Family[LinearState]):
     def _deltas(self, states: Sequence[LinearState]) -> list[torch.Tensor]:
         return [torch.zeros_like(s.y) if s.delta is None else s.delta for s in states]
 
-    def average(self, states: Sequence[LinearState], weights: Sequence[float], slot: Any) -> LinearState:
+    def average(
+        self, states: Sequence[LinearState], weights: Sequence[float], slot: Any
+    ) -> LinearState:
         total: Any = sum(w * d for w, d in zip(weights, self._deltas(states), strict=True))
         return states[0]._replace(delta=total)
 
@@ -156,7 +167,9 @@ class LinearFamily(Family[LinearState]):
             return LinearState(y, x)
         return LinearState(y, x, torch.cat(self._deltas(states), axis))
 
-    def select(self, state: LinearState, other: LinearState, mask: torch.Tensor, slot: Any) -> LinearState:
+    def select(
+        self, state: LinearState, other: LinearState, mask: torch.Tensor, slot: Any
+    ) -> LinearState:
         old, new = self._deltas([state, other])
         shaped = mask.view(-1, *([1] * (old.dim() - 1)))
         return state._replace(delta=torch.where(shaped, new, old))
@@ -218,7 +231,11 @@ class LoRAMethod(Method):
             return ""
         have = {site.key.point for site in model.select(sublayer="self")}
         missing = [point for point in config.attn_matrices if point not in have]
-        return f"attn_matrices {missing} (this model has {sorted(have & set('qkvo'))})" if missing else ""
+        return (
+            f"attn_matrices {missing} (this model has {sorted(have & set('qkvo'))})"
+            if missing
+            else ""
+        )
 
     def mergeable(self, config: LoRAConfig) -> str | None:
         return "its gate depends on the input (use_gating=True)" if config.use_gating else None
@@ -232,5 +249,9 @@ def wanted(config: LoRAConfig, site: ResolvedSite, model: ResolvedModel) -> bool
     if sublayer != "ffn":
         return False
     stack = next(row for row in model.row.stacks if row.name == site.key.stack)
-    intermediate, output = ("up", "down") if stack.peer is None else (stack.peer.intermediate, stack.peer.output)
-    return (config.intermediate_lora and point == intermediate) or (config.output_lora and point == output)
+    intermediate, output = (
+        ("up", "down") if stack.peer is None else (stack.peer.intermediate, stack.peer.output)
+    )
+    return (config.intermediate_lora and point == intermediate) or (
+        config.output_lora and point == output
+    )

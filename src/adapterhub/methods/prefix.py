@@ -113,7 +113,9 @@ class PrefixPool(nn.Module):
 class Prefix(nn.Module):
     """The prefix of one layer: an index into its pool, and its gate (weight (1 or 2, hidden))."""
 
-    def __init__(self, config: PrefixTuningConfig, pool: PrefixPool, index: int, hidden: int) -> None:
+    def __init__(
+        self, config: PrefixTuningConfig, pool: PrefixPool, index: int, hidden: int
+    ) -> None:
         super().__init__()
         self.family = PREFIX
         self.pool = (pool,)  # a tuple, so that the pool is registered once, with the adapter
@@ -160,10 +162,14 @@ class PrefixFamily(Family[PrefixState]):
             ones = None
             if state.valid is not None:
                 ones = torch.cat([state.valid.new_ones(k.shape[0], k.shape[2]), state.valid], 1)
-            return PrefixState(torch.cat([k, state.k], 2), torch.cat([v, state.v], 2), state.x, ones)
+            return PrefixState(
+                torch.cat([k, state.k], 2), torch.cat([v, state.v], 2), state.x, ones
+            )
         return state._replace(k=k, v=v)
 
-    def average(self, states: Sequence[PrefixState], weights: Sequence[float], slot: Any) -> PrefixState:
+    def average(
+        self, states: Sequence[PrefixState], weights: Sequence[float], slot: Any
+    ) -> PrefixState:
         if len({s.k.shape[2] for s in states}) > 1 or any(s.valid is not None for s in states):
             raise CompositionError(
                 f"Average at {slot.site.key}: prefixes of different length have no mean; give them the "
@@ -185,14 +191,20 @@ class PrefixFamily(Family[PrefixState]):
         valid = None
         if any(s.valid is not None for s in states):
             valid = torch.cat([_valid(s) for s in states])
-        return PrefixState(torch.cat([s.k for s in states]), torch.cat([s.v for s in states]), x, valid)
+        return PrefixState(
+            torch.cat([s.k for s in states]), torch.cat([s.v for s in states]), x, valid
+        )
 
-    def select(self, state: PrefixState, other: PrefixState, mask: torch.Tensor, slot: Any) -> PrefixState:
+    def select(
+        self, state: PrefixState, other: PrefixState, mask: torch.Tensor, slot: Any
+    ) -> PrefixState:
         length = max(state.k.shape[2], other.k.shape[2])
         old, new = _pad(state, length), _pad(other, length)
         shaped = mask.view(-1, 1, 1, 1)
         valid = torch.where(mask.view(-1, 1), _valid(new), _valid(old))
-        return old._replace(k=torch.where(shaped, new.k, old.k), v=torch.where(shaped, new.v, old.v), valid=valid)
+        return old._replace(
+            k=torch.where(shaped, new.k, old.k), v=torch.where(shaped, new.v, old.v), valid=valid
+        )
 
 
 def _valid(state: PrefixState) -> torch.Tensor:

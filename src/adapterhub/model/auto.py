@@ -8,7 +8,7 @@
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import transformers
 from transformers import AutoConfig, PretrainedConfig, PreTrainedModel
@@ -59,7 +59,7 @@ class AdapterModel(ModelWithHeads):
             self._init_adapters()
 
     def _init_adapters(self) -> None:
-        """Give the model its adapter methods (:func:`adapterhub.init`); once, when its weights are there."""
+        """Give the model its adapter methods (:func:`adapterhub.init`), once it has its weights."""
         from adapterhub.model.facade import init
 
         init(self)
@@ -91,7 +91,8 @@ class AutoAdapterModel:
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: Any, *args: Any, **kwargs: Any) -> Any:
-        """Load a model: base model checkpoint, task model checkpoint (without its head), or our own.
+        """Load a model: base model checkpoint, task model checkpoint (without its head), or our
+        own.
 
         Args:
             pretrained_model_name_or_path: a folder or a name on the Hugging Face hub.
@@ -105,10 +106,10 @@ class AutoAdapterModel:
         if not isinstance(config, PretrainedConfig):
             source = pretrained_model_name_or_path if config is None else config
             kept = {name: kwargs.pop(name) for name in MODEL_ARGUMENTS if name in kwargs}
-            config, kwargs = AutoConfig.from_pretrained(
+            read: Any = AutoConfig.from_pretrained(
                 source, return_unused_kwargs=True, **hub, **kwargs
             )
-            kwargs.update(kept)
+            config, kwargs = read[0], {**read[1], **kept}
         kind, config = _fitting(config)
         return kind.from_pretrained(
             pretrained_model_name_or_path, *args, config=config, **hub, **kwargs
@@ -139,7 +140,7 @@ def adapter_model_class(base: type[PreTrainedModel]) -> type[AdapterModel]:
         members = {
             "__module__": __name__,
             "__qualname__": name,
-            "__doc__": f"{base.__name__} with adapters and prediction heads; see :class:`AdapterModel`.",
+            "__doc__": f"{base.__name__} with adapters and heads; see :class:`AdapterModel`.",
             "base_model_class": base,
             "base_model_prefix": prefix,
             "config_class": base.config_class,
@@ -175,12 +176,12 @@ def _has_forward(cls: type) -> bool:
 def _fitting(config: PretrainedConfig) -> tuple[type[AdapterModel], PretrainedConfig]:
     """Return the class for a configuration, and the part of the configuration that it takes."""
     try:
-        found = MODEL_MAPPING[type(config)]
+        found: Any = MODEL_MAPPING[type(config)]
     except KeyError:
         raise ArchitectureError(
             f"transformers has no base model class for {type(config).__name__} (model type "
-            f"'{getattr(config, 'model_type', '')}'). adapterhub.init(model) works for any model that you "
-            "can load otherwise."
+            f"'{getattr(config, 'model_type', '')}'). adapterhub.init(model) works for any model "
+            "that you can load otherwise."
         ) from None
     if isinstance(found, (tuple, list)):
         named = [cls for cls in found if cls.__name__ in (config.architectures or ())]
@@ -211,7 +212,3 @@ def __getattr__(name: str) -> Any:
     raise AttributeError(
         f"module '{__name__}' has no attribute '{name}'.{did_you_mean(name, known)}"
     )
-
-
-if TYPE_CHECKING:
-    BertAdapterModel = AdapterModel

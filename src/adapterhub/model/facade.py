@@ -36,6 +36,8 @@ _METHODS = (
     "save_adapter",
     "save_adapter_fusion",
     "load_adapter_setup",
+    "load_head",
+    "save_head",
     "save_adapter_setup",
     "save_all_adapters",
     "set_active_adapters",
@@ -103,11 +105,15 @@ def init(model: nn.Module, adapters_config: Any = None, row: Row | None = None) 
 def _class_for(cls: type) -> type:
     found = _CLASSES.get(cls)
     if found is None:
-        members = {"__module__": cls.__module__, "__qualname__": cls.__qualname__, "__doc__": cls.__doc__}
+        members = {
+            "__module__": cls.__module__,
+            "__qualname__": cls.__qualname__,
+            "__doc__": cls.__doc__,
+        }
         found = _CLASSES[cls] = type(cls.__name__, (ModelWithAdapters, cls), members)
     return found
 
 
 def _revive(cls: type) -> Any:
-    made = _class_for(cls)
+    made: Any = _class_for(cls)
     return made.__new__(made)

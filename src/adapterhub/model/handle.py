@@ -76,7 +76,11 @@ class AdapterHandle:
     # -- adapters ----------------------------------------------------------------------------------
 
     def add_adapter(
-        self, adapter_name: str, config: Any = None, overwrite_ok: bool = False, set_active: bool = False
+        self,
+        adapter_name: str,
+        config: Any = None,
+        overwrite_ok: bool = False,
+        set_active: bool = False,
     ) -> None:
         """Add a new adapter with fresh weights, all trainable.
 
@@ -112,10 +116,16 @@ class AdapterHandle:
     def _place(self, record: AdapterRecord | FusionRecord) -> None:
         """Give new modules the device and type of their host."""
         dtype = files.base_dtype(self.engine)
-        fixed = [getattr(part, "dtype", None) for part in members(record.config)] if record.config else []
+        fixed = (
+            [getattr(part, "dtype", None) for part in members(record.config)]
+            if record.config
+            else []
+        )
         device = self.engine.resolved.device()
         for key, module in record.modules.items():
-            weight = next(iter(self.engine.resolved.sites[key].host.parameters(recurse=False)), None)
+            weight = next(
+                iter(self.engine.resolved.sites[key].host.parameters(recurse=False)), None
+            )
             place = device if weight is None else weight.device
             module.to(device=place) if any(fixed) else module.to(device=place, dtype=dtype)
         for module in getattr(record, "shared", {}).values():
@@ -281,11 +291,15 @@ class AdapterHandle:
             config: ``"dynamic"`` (default), ``"static"``, a dict or an AdapterFusionConfig.
         """
         block = _fuse_block(adapter_names, name)
-        adapters = tuple(c if isinstance(c, str) else c.last() for c in block.children if c is not None)
+        adapters = tuple(
+            c if isinstance(c, str) else c.last() for c in block.children if c is not None
+        )
         for adapter in adapters:
             self._require(adapter)
         if block.name in self.engine.fusions and not overwrite_ok:
-            raise ConfigError(f"There is a fusion '{block.name}' already; pass overwrite_ok=True to replace it.")
+            raise ConfigError(
+                f"There is a fusion '{block.name}' already; pass overwrite_ok=True to replace it."
+            )
         resolved = AdapterFusionConfig.load(config)
         record = FusionRecord(
             block.name, adapters, resolved, files.build_fusion(self.engine, adapters, resolved)
@@ -302,7 +316,11 @@ class AdapterHandle:
         self.engine.remove_fusion(self._fusion_name(adapter_names))
 
     def _fusion_name(self, adapter_names: Any) -> str:
-        name = adapter_names if isinstance(adapter_names, str) else _fuse_block(adapter_names, None).name
+        name = (
+            adapter_names
+            if isinstance(adapter_names, str)
+            else _fuse_block(adapter_names, None).name
+        )
         if name not in self.engine.fusions:
             raise UnknownAdapterError(
                 f"No fusion '{name}'; there are: {', '.join(self.engine.fusions) or 'none'}."
@@ -324,7 +342,12 @@ class AdapterHandle:
         self._require(adapter_name)
         head = headfiles.collect(self.engine, adapter_name) if with_head else None
         files.save_adapter(
-            self.engine, save_directory, adapter_name, meta=meta_dict, head=head, safetensors=use_safetensors
+            self.engine,
+            save_directory,
+            adapter_name,
+            meta=meta_dict,
+            head=head,
+            safetensors=use_safetensors,
         )
 
     def load_adapter(
@@ -364,7 +387,11 @@ class AdapterHandle:
             with_head=with_head,
         )
         check_name(loaded.record.name)
-        head = None if loaded.head is None else headfiles.check(self.engine, loaded.head, loaded.record.name)
+        head = (
+            None
+            if loaded.head is None
+            else headfiles.check(self.engine, loaded.head, loaded.record.name)
+        )
         self._put(loaded.record)
         if head is not None:
             head()
@@ -391,7 +418,12 @@ class AdapterHandle:
         if with_head:
             head = headfiles.collect(self.engine, with_head if isinstance(with_head, str) else name)
         files.save_fusion(
-            self.engine, save_directory, name, meta=meta_dict, head=head, safetensors=use_safetensors
+            self.engine,
+            save_directory,
+            name,
+            meta=meta_dict,
+            head=head,
+            safetensors=use_safetensors,
         )
 
     def load_adapter_fusion(
@@ -416,6 +448,37 @@ class AdapterHandle:
         if set_active:
             self.set_active_adapters(Fuse(*record.adapters, name=record.name))
         return record.name
+
+    def save_head(
+        self, save_directory: str | Path, head_name: str | None = None, use_safetensors: bool = True
+    ) -> None:
+        """Write a prediction head alone into a folder; without a name the (single) active one."""
+        name = head_name or getattr(self.model, "active_head", None)
+        head = (
+            headfiles.collect(self.engine, name) if name is None or isinstance(name, str) else None
+        )
+        if head is None:
+            raise UnknownAdapterError(
+                f"No prediction head {name!r} to save in this {type(self.model).__name__}."
+            )
+        files.write_head(save_directory, head, use_safetensors)
+
+    def load_head(
+        self,
+        save_directory: str | Path,
+        load_as: str | None = None,
+        use_safetensors: bool | None = None,
+    ) -> str | None:
+        """Load a prediction head alone; return its name. Checked before the model is changed."""
+        stored = files.read_head(Path(save_directory), use_safetensors is False)
+        if stored is None:
+            raise CheckpointError(
+                f"{save_directory} has no {files.HEAD_CONFIG}; it holds no prediction head."
+            )
+        put = headfiles.check(self.engine, stored, load_as)
+        if put is not None:
+            put()
+        return load_as or stored.config.get("name")
 
     def save_adapter_setup(
         self, save_directory: str | Path, adapter_setup: Any, head_setup: Any = None, **options: Any
@@ -446,7 +509,9 @@ class AdapterHandle:
             if why:
                 raise ConfigError(f"'{name}' cannot be merged: {why}.")
         if self.engine.merged:
-            raise ConfigError(f"'{self.engine.merged}' is merged already; call reset_adapter() first.")
+            raise ConfigError(
+                f"'{self.engine.merged}' is merged already; call reset_adapter() first."
+            )
         changes = [(key, module.weight_change()) for key, module in record.modules.items()]  # type: ignore[operator]
         self.engine.merge(name, changes)
 

@@ -13,19 +13,26 @@ from adapterhub.engine import Engine
 from adapterhub.errors import CheckpointError
 
 
-def collect(engine: Engine, name: str) -> HeadFiles | None:
+def collect(engine: Engine, name: str | None) -> HeadFiles | None:
     """Return the head that belongs to adapter *name*, or ``None`` if the model has none for it."""
     model: Any = engine.model
     facts = model_facts(engine)
     if engine.own_heads:
-        if name not in model.heads:
+        if name is None or name not in model.heads:
             return None
-        return HeadFiles({**facts, "config": model.heads[name].config, "name": name}, model.head_tensors(name))
+        return HeadFiles(
+            {**facts, "config": model.heads[name].config, "name": name}, model.head_tensors(name)
+        )
     tensors = _static_tensors(engine)
     if not tensors:
         return None
     labels = getattr(model.config, "label2id", None)
-    facts.update(config=None, name=None, label2id=labels, num_labels=getattr(model.config, "num_labels", None))
+    facts.update(
+        config=None,
+        name=None,
+        label2id=labels,
+        num_labels=getattr(model.config, "num_labels", None),
+    )
     return HeadFiles(facts, tensors)
 
 
@@ -38,7 +45,9 @@ def _static_tensors(engine: Engine) -> dict[str, torch.Tensor]:
     return {
         key: value
         for key, value in engine.model.state_dict().items()
-        if not key.startswith(f"{base}.") and "adapterhub." not in key and value.data_ptr() not in tied
+        if not key.startswith(f"{base}.")
+        and "adapterhub." not in key
+        and value.data_ptr() not in tied
     }
 
 
@@ -63,9 +72,14 @@ def check(engine: Engine, head: HeadFiles, name: str | None) -> Callable[[], Non
         target = name or stored
         model.check_head_tensors(target, config, own)
         return lambda: model.load_head_tensors(target, config, own)
-    if head.config.get("config") is not None or head.config.get("model_class") != type(model).__name__:
+    if (
+        head.config.get("config") is not None
+        or head.config.get("model_class") != type(model).__name__
+    ):
         if engine.resolved.base_path:
-            _skip(f"a head of {head.config.get('model_class')}", f"this is a {type(model).__name__}")
+            _skip(
+                f"a head of {head.config.get('model_class')}", f"this is a {type(model).__name__}"
+            )
         return None
     return _check_static(engine, head)
 

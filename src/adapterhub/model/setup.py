@@ -6,7 +6,7 @@ import weakref
 from typing import Any
 
 from adapterhub.composition import names_in, parse_composition
-from adapterhub.context import local
+from adapterhub.context import current, local
 from adapterhub.engine import Engine
 from adapterhub.errors import UnknownAdapterError
 
@@ -29,7 +29,9 @@ class AdapterSetup:
         UnknownAdapterError: on entry, if no living model has all the adapters.
     """
 
-    def __init__(self, adapter_setup: Any, head_setup: Any = None, ignore_empty: bool = False) -> None:
+    def __init__(
+        self, adapter_setup: Any, head_setup: Any = None, ignore_empty: bool = False
+    ) -> None:
         self.adapter_setup = parse_composition(adapter_setup)
         self.head_setup = head_setup if head_setup is not None else self.adapter_setup
         if self.adapter_setup is None and not ignore_empty:
@@ -41,10 +43,12 @@ class AdapterSetup:
         names = set(names_in(self.adapter_setup))
         engines = [engine for engine in list(ENGINES) if names <= set(engine.adapters)]
         if not engines:
-            raise UnknownAdapterError(f"No model here has all the adapters {', '.join(sorted(names))}.")
-        self._previous = local.ctx
+            raise UnknownAdapterError(
+                f"No model here has all the adapters {', '.join(sorted(names))}."
+            )
+        self._previous = current()
         self._engines = engines
-        self._ctx = local.ctx.derive()
+        self._ctx = current().derive()
         self._ctx.heads = self.head_setup
         for engine in engines:
             engine.visit(self.adapter_setup, self._ctx)
@@ -64,7 +68,7 @@ class routing:
         self.engine, self.rows = engine, rows
 
     def __enter__(self) -> routing:
-        self._previous = local.ctx
+        self._previous = current()
         local.ctx = self._previous.derive(rows=self.engine.rows_tensor(self.rows), expandable=True)
         return self
 

@@ -23,8 +23,13 @@ def save(handle: Any, folder: Path, setup: Any, head_setup: Any, options: dict[s
     names = list(dict.fromkeys(names_in(tree)))
     fusions = _fusions(tree)
     with replacing(folder, (SETUP, *names, *(f.name for f in fusions))) as fresh:
-        heads = head_setup.to_dict() if isinstance(head_setup, AdapterCompositionBlock) else head_setup
-        write_json(fresh / SETUP, {"adapter_setup": tree.to_dict(), "head_setup": heads, "version": VERSION})
+        heads = (
+            head_setup.to_dict() if isinstance(head_setup, AdapterCompositionBlock) else head_setup
+        )
+        write_json(
+            fresh / SETUP,
+            {"adapter_setup": tree.to_dict(), "head_setup": heads, "version": VERSION},
+        )
         for name in names:
             handle.save_adapter(fresh / name, name, **options)
         for block in fusions:
@@ -41,7 +46,9 @@ def load(handle: Any, folder: Path, set_active: bool, options: dict[str, Any]) -
     parts = [*dict.fromkeys(names_in(tree)), *(block.name for block in fusions)]
     missing = [name for name in parts if not (folder / name).is_dir()]
     if missing:
-        raise CheckpointError(f"{folder} lacks the folders {', '.join(missing)} of its setup {tree!r}.")
+        raise CheckpointError(
+            f"{folder} lacks the folders {', '.join(missing)} of its setup {tree!r}."
+        )
     for name in dict.fromkeys(names_in(tree)):
         handle.load_adapter(folder / name, **options)
     for block in fusions:
@@ -64,5 +71,3 @@ def _fusions(tree: Any) -> list[Fuse]:
         return []
     own = [tree] if isinstance(tree, Fuse) else []
     return own + [block for child in tree.children for block in _fusions(child)]
-
-

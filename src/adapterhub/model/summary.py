@@ -12,7 +12,9 @@ from adapterhub.methods import members, method_for
 def summary(engine: Engine, as_dict: bool = False) -> Any:
     """Return rows (name, architecture, #param, %param, active, train) or the same as aligned text."""
     total = sum(
-        p.numel() for n, p in engine.model.named_parameters() if "adapterhub." not in n and "heads." not in n
+        p.numel()
+        for n, p in engine.model.named_parameters()
+        if "adapterhub." not in n and "heads." not in n
     )
     active = set(names_in(engine.active.tree)) if engine.active is not None else set()
     rows: list[dict[str, Any]] = []
@@ -30,7 +32,9 @@ def summary(engine: Engine, as_dict: bool = False) -> Any:
             }
         )
     trained = any(
-        p.requires_grad for n, p in engine.resolved.base.named_parameters() if "adapterhub." not in n
+        p.requires_grad
+        for n, p in engine.resolved.base.named_parameters()
+        if "adapterhub." not in n
     )
     rows.append(
         {
@@ -66,4 +70,6 @@ def _table(rows: list[dict[str, Any]]) -> str:
         return "  ".join(left + right).rstrip()
 
     rule = "-" * len(line(header))
-    return "\n".join([rule, line(header), rule, *map(line, cells[:-1]), rule, line(cells[-1]), rule])
+    return "\n".join(
+        [rule, line(header), rule, *map(line, cells[:-1]), rule, line(cells[-1]), rule]
+    )

@@ -47,18 +47,9 @@ class _AdapterTraining:
         super().__init__(*args, **kwargs)
         if adapter_names is not None:
             _handle(self.model).set_active_adapters(adapter_names)
-        self._know_the_model()
         if any(type(item) is ProgressCallback for item in self.callback_handler.callbacks):  # type: ignore[attr-defined]
             self.remove_callback(ProgressCallback)  # type: ignore[attr-defined]
             self.add_callback(RichProgress())  # type: ignore[attr-defined]
-
-    def _know_the_model(self) -> None:
-        """Tell the Trainer what it reads off the signature of a plain model's ``forward``."""
-        if "heads" in dict(self.model.named_children()):
-            self.model_accepts_loss_kwargs = bool(getattr(self.model, "accepts_loss_kwargs", False))
-            if not getattr(self, "label_names", None):
-                self.label_names = ["labels"]
-            self.can_return_loss = True
 
     # -- checks ------------------------------------------------------------------------------------
 
@@ -79,17 +70,6 @@ class _AdapterTraining:
         return model
 
     # -- data and optimizer ------------------------------------------------------------------------
-
-    def _set_signature_columns_if_needed(self) -> None:
-        super()._set_signature_columns_if_needed()  # type: ignore[misc]
-        if "heads" in dict(self.model.named_children()):
-            # A model with our heads hands its arguments on to the base model.
-            import inspect
-
-            base = inspect.signature(_handle(self.model).engine.resolved.base.forward)
-            self._signature_columns = list(
-                dict.fromkeys([*self._signature_columns, *base.parameters])
-            )
 
     def _get_train_sampler(self, *args: Any, **kwargs: Any) -> Any:
         sampler = super()._get_train_sampler(*args, **kwargs)  # type: ignore[misc]

@@ -1,0 +1,74 @@
+"""Every row of the table, against a tiny model of its family: paths resolve, the forward agrees."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from adapterhub.architectures import TABLE, resolve
+from adapterhub.architectures.probe import probe
+from tests.architectures.tiny import tiny_model
+
+TOPOLOGY = {
+    "bert": "post",
+    "roberta": "post",
+    "xlm-roberta": "post",
+    "distilbert": "post",
+    "bart": "post",
+    "gpt2": "pre",
+    "llama": "pre",
+    "qwen3": "pre",
+    "t5": "pre",
+    "vit": "pre",
+}
+
+
+# Rows that a test of another room registers are not ours to check.
+FAMILIES = sorted(TOPOLOGY)
+
+
+@pytest.mark.parametrize("model_type", FAMILIES)
+def test_every_path_of_the_row_is_in_the_model(model_type: str) -> None:
+    resolved = resolve(tiny_model(model_type))
+    assert resolved.row is TABLE[model_type]
+    assert not resolved.absent
+    assert len(resolved.layers) == 2 * len(resolved.row.stacks)
+    for stack in resolved.row.stacks:
+        for name in ("self", "ffn"):
+            points = {site.key.point for site in resolved.select(name, stack=stack.name)}
+            assert points >= (
+                {"q", "k", "v", "o", "kv", "out"} if name == "self" else {"up", "down"}
+            )
+
+
+@pytest.mark.parametrize("model_type", FAMILIES)
+def test_the_forward_confirms_the_row(model_type: str) -> None:
+    report = probe(tiny_model(model_type), TABLE[model_type])
+    assert report.findings == []
+    assert report.confirmed
+    assert report.corrected == TABLE[model_type]
+    assert {t for stack in report.topology.values() for t in stack.values()} == {
+        TOPOLOGY[model_type]
+    }
+    assert all(check.confirmed for check in report.sites.values())
+
+
+@pytest.mark.parametrize(
+    ("model_type", "topology"), [("bert", "post"), ("roberta", "post"), ("gpt2", "pre")]
+)
+def test_cross_attention_is_confirmed_when_it_runs(model_type: str, topology: str) -> None:
+    model = tiny_model(model_type, add_cross_attention=True, is_decoder=True)
+    inputs = {
+        "input_ids": torch.arange(4, 12).view(2, 4),
+        "encoder_hidden_states": torch.randn(2, 5, 32, generator=torch.Generator().manual_seed(1)),
+    }
+    report = probe(model, TABLE[model_type], inputs)
+    assert report.confirmed
+    assert report.corrected == TABLE[model_type]
+    (stack,) = report.topology.values()
+    assert stack == {"self": topology, "cross": topology, "ffn": topology}
+
+
+def test_every_row_is_checked_here() -> None:
+    known = {name for name, row in TABLE.items() if row.source == "table"}
+    assert known == set(FAMILIES), "add a tiny config and a topology for the new row"
