@@ -22,7 +22,7 @@ def info(
     """Show what an adapter is made of: base model, method, configuration, size."""
     from adapterhub.model.handle import find_adapter
 
-    facts = describe(find_adapter(adapter, None, None, None))
+    facts = describe(find_adapter(adapter))
     if as_json:
         typer.echo(json.dumps(facts, indent=2))
         return

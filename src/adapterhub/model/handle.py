@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import importlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +22,10 @@ from adapterhub.model import headfiles, setups
 from adapterhub.model.setup import ENGINES, routing
 from adapterhub.model.summary import summary
 
-#: Called with (identifier, version, model) for what is no local folder; set by the hub.
-RESOLVERS: list[Callable[..., Path | None]] = []
+#: Where adapters come from that are no local folder: ``"module:function"``, asked in order with
+#: (identifier, version=, config=); a function returns a folder or ``None``, or raises. By name, because
+#: this room knows nothing of hubs.
+RESOLVERS: list[str] = ["adapterhub.hub.sources:folder_for"]
 
 
 def attach(model: nn.Module, row: Row | None = None) -> AdapterHandle:
@@ -376,7 +379,7 @@ class AdapterHandle:
         Raises:
             CheckpointError: damaged, unsafe, or for another architecture. HubError: not to be found.
         """
-        folder = find_adapter(adapter_name_or_path, version, config, self.model)
+        folder = find_adapter(adapter_name_or_path, version, config)
         prefer_bin = use_safetensors is False
         loaded = files.read_adapter(
             self.engine,
@@ -553,16 +556,19 @@ def check_name(name: Any) -> None:
         )
 
 
-def find_adapter(source: str | Path, version: str | None, config: Any, model: Any) -> Path:
+def find_adapter(source: str | Path, version: str | None = None, config: Any = None) -> Path:
     """Return the folder of an adapter given as a folder or as a hub identifier."""
     path = Path(source).expanduser()
     if path.is_dir():
         return path
-    for resolver in RESOLVERS:
-        found = resolver(str(source), version=version, config=config, model=model)
-        if found is not None:
-            return found
-    raise CheckpointError(f"'{source}' is neither a folder nor an adapter of a hub known here.")
+    if not isinstance(source, Path):
+        for resolver in RESOLVERS:
+            module, _, function = resolver.partition(":")
+            ask = getattr(importlib.import_module(module), function)
+            found = ask(str(source), version=version, config=config)
+            if found is not None:
+                return found
+    raise CheckpointError(f"There is no folder {path}, and no hub known here has it.")
 
 
 def _seeded(config: Any) -> bool:
