@@ -86,7 +86,7 @@ class Family:
         arguments = {**CONFIGS[self.name][1], **EXTRA.get(self.name, {})}
         return getattr(transformers, f"{self.stem}Config")(**copy.deepcopy(arguments))
 
-    def model(self, **heads: dict[str, Any]) -> Any:
+    def model(self) -> Any:
         """Return a model in eval mode with larger weights than usual, so that inputs matter."""
         torch.manual_seed(0)
         model = AutoAdapterModel.from_config(self.config())

@@ -182,7 +182,11 @@ def _with_gradient(args: tuple[Any, ...]) -> tuple[Any, ...]:
 
 
 class RunInContext:
-    """Calls *run*; outside of the forward pass it was made in, with a fresh copy of its context."""
+    """Calls *run*; outside of the forward pass it was made in, with a fresh copy of its context.
+
+    Either way with an empty cache: what a block uses it must compute itself, or its recomputation would
+    run other operations than its forward pass did.
+    """
 
     def __init__(self, run: Any, ctx: Context) -> None:
         self.run = run
@@ -190,7 +194,11 @@ class RunInContext:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if current() is self.ctx:
-            return self.run(*args, **kwargs)
+            kept, self.ctx.cache = self.ctx.cache, {}
+            try:
+                return self.run(*args, **kwargs)
+            finally:
+                self.ctx.cache = kept
         previous = current()
         local.ctx = self.ctx.derive(collect=None)
         try:
