@@ -58,7 +58,9 @@ def in_scope(entry: dict[str, Any]) -> bool:
         return False
     if kind in ("a", "e"):  # averaging adapters' weights, ejecting prefixes
         return False
-    return not any("lm" in head.split("_") or "dependency" in head for head in entry.get("heads", []))
+    return not any(
+        "lm" in head.split("_") or "dependency" in head for head in entry.get("heads", [])
+    )
 
 
 def load_model(root: Path, case: dict[str, Any]) -> Any:

@@ -18,4 +18,6 @@ def folder_for(identifier: str, *, version: str | None = None, config: Any = Non
     try:
         return Hub().pull(identifier, version=version, config=config)
     except HubError as error:
-        raise HubError(f"'{identifier}' is no folder here, and as an identifier: {error}") from error
+        raise HubError(
+            f"'{identifier}' is no folder here, and as an identifier: {error}"
+        ) from error

@@ -65,7 +65,7 @@ class Recipe:
 #: One recipe a method, for MiniLM-sized encoders and a few hundred steps.
 RECIPES = {
     HEAD: Recipe(HEAD, 2e-2),
-    ADAPTER: Recipe(ADAPTER, 1e-3, "seq_bn"),
+    ADAPTER: Recipe(ADAPTER, 2e-3, "seq_bn[reduction_factor=4]"),
     FULL: Recipe(FULL, 1e-4),
 }
 #: For a fusion layer over trained adapters, with a fresh head.
