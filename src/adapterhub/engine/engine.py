@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -112,6 +113,8 @@ class Engine:
         if isinstance(model, PreTrainedModel):
             self._keys.base = set(self._keys_before or ())
             model._keys_to_ignore_on_save = self._keys  # type: ignore[assignment]
+        if hasattr(type(model), "generate"):
+            model.__dict__["generate"] = Generate(self)
 
     # -- adding and removing -----------------------------------------------------------------------
 
@@ -224,6 +227,7 @@ class Engine:
         self._checkpointed.clear()
         if isinstance(self.model, PreTrainedModel):
             self.model._keys_to_ignore_on_save = self._keys_before
+        self.model.__dict__.pop("generate", None)
 
     # -- activating --------------------------------------------------------------------------------
 
@@ -506,6 +510,21 @@ def _walk(node: Any) -> Iterator[Any]:
         yield node
         for child in node.children:
             yield from _walk(child)
+
+
+class Generate:
+    """``model.generate`` of an attached model: rows follow beams, Parallel its channels.
+
+    Kept on the instance, so that the model's class stays as it is.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self.__doc__ = type(engine.model).generate.__doc__  # type: ignore[attr-defined]
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        model: Any = self.engine.model
+        return self.engine.generate(partial(type(model).generate, model), args, kwargs)
 
 
 class IgnoredKeys:

@@ -63,10 +63,6 @@ class ModelWithAdapters:
     def active_adapters(self, setup: Any) -> None:
         self.adapter_handle.set_active_adapters(setup)
 
-    def generate(self, *args: Any, **kwargs: Any) -> Any:
-        """As in transformers; knows row routing, BatchSplit with beams and Parallel."""
-        return self.adapter_handle.engine.generate(super().generate, args, kwargs)  # type: ignore[misc]
-
     def __reduce_ex__(self, protocol: Any) -> Any:
         return (_revive, (type(self).__mro__[2],), self.__dict__)
 

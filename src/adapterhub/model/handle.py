@@ -543,10 +543,6 @@ class AdapterHandle:
         self._require(name)
         yield from self.engine.adapters[name].parameters()
 
-    def generate(self, *args: Any, **kwargs: Any) -> Any:
-        """``model.generate`` that knows row routing, BatchSplit with beams and Parallel."""
-        return self.engine.generate(self.model.generate, args, kwargs)
-
 
 def check_name(name: Any) -> None:
     """Refuse names that cannot be part of a parameter's name or of a path."""

@@ -21,7 +21,7 @@ def learning_curves(results: Sequence[Result], path: Path, title: str) -> None:
         results: trainings with curves of the same steps.
         path: of the PNG.
     """
-    figure, axes = _figure(7.2, 4.4)
+    figure, axes = _figure(8.4, 4.6)
     methods = list(dict.fromkeys(result.method for result in results))
     ends = []
     for colour, method in zip(COLOURS, methods, strict=False):

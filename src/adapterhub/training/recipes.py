@@ -48,7 +48,6 @@ class Recipe:
         method: ``"head only"``, ``"adapter"`` or ``"full fine-tuning"``.
         learning_rate: peak; 10 % linear warm-up, then linear to 0.
         config: adapter configuration, for the adapter method.
-        label: what to call it in tables; default: the method and the configuration.
     """
 
     method: str
@@ -59,7 +58,9 @@ class Recipe:
     @property
     def label(self) -> str:
         """Name for tables."""
-        return f"{self.config} adapter" if self.method == ADAPTER else self.method
+        if self.method != ADAPTER or self.config is None:
+            return self.method
+        return f"{self.config.partition('[')[0]} adapter"
 
 
 #: One recipe a method, for MiniLM-sized encoders and a few hundred steps.

@@ -9,19 +9,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from rich.markup import escape
 from rich.table import Table
 
 from adapterhub.training.evaluate import Result
 
-HEADER = (
-    "method",
-    "test accuracy, %",
-    "trained parameters",
-    "%",
-    "MB on disk",
-    "s/step",
-    "peak memory, MB",
-)
+HEADER = ("method", "accuracy, %", "trained", "%", "MB on disk", "s/step", "peak MB")
 
 
 def rows(results: Sequence[Result]) -> list[tuple[str, ...]]:
@@ -59,7 +52,7 @@ def rich_table(title: str, header: Sequence[str], cells: Sequence[Sequence[str]]
     for index, name in enumerate(header):
         table.add_column(name, justify="left" if index == 0 else "right")
     for row in cells:
-        table.add_row(*row)
+        table.add_row(*map(escape, row))
     return table
 
 

@@ -71,7 +71,8 @@ def load_task(
     """Return a built-in task by its name, or a task made of a CSV or JSON-lines file.
 
     Args:
-        source: ``movies``, ``tweets``, ``products``, ``editorials``, or a ``.csv``, ``.tsv``, ``.jsonl`` file.
+        source: ``movies``, ``tweets``, ``products``, ``editorials``, or a ``.csv``, ``.tsv`` or
+            ``.jsonl`` file.
         text_column, label_column: names of the columns of a file.
         cache: folder for downloads; default: see :func:`~adapterhub.training.archive.cache_folder`.
 
