@@ -131,7 +131,7 @@ def attend(
             kwargs["position_bias"] = kwargs["position_bias"][..., :queries]
     bias = kwargs.get("position_bias")
     if bias is not None:
-        kwargs["position_bias"] = _extend_bias(slot, module, bias, prefix, ctx)
+        kwargs["position_bias"] = _bias_of_rows(_extend_bias(slot, bias, prefix, ctx), state.valid)
     mask = _extend_mask(
         ctx, attention_mask, prefix, state.valid, query, key.shape[2], implementation
     )
@@ -192,9 +192,7 @@ def _additive(visible: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     return torch.where(visible, zero, torch.finfo(dtype).min)
 
 
-def _extend_bias(
-    slot: Any, module: nn.Module, bias: torch.Tensor, prefix: int, ctx: Any
-) -> torch.Tensor:
+def _extend_bias(slot: Any, bias: torch.Tensor, prefix: int, ctx: Any) -> torch.Tensor:
     """Widen a relative position bias (T5) to prefix + keys columns.
 
     The peer numbers the memory from the first prefix position while queries keep their numbers, and
@@ -216,6 +214,22 @@ def _extend_bias(
     if not torch.compiler.is_compiling():
         ctx.cache["bias", id(bias), prefix] = (bias, extended)
     return extended
+
+
+def _bias_of_rows(bias: torch.Tensor, valid: torch.Tensor | None) -> torch.Tensor:
+    """Give each row the bias of its own prefix length: memory is numbered from its first valid position.
+
+    Args:
+        bias: (1 or batch, heads, queries, prefix + keys).
+        valid: (batch, prefix) bool, padded on the left; ``None``: all rows have the whole prefix.
+    """
+    if valid is None:
+        return bias
+    missing = (~valid).sum(1, keepdim=True)
+    columns = (torch.arange(bias.shape[-1], device=bias.device) - missing).clamp_min(0)
+    rows, (heads, queries) = valid.shape[0], bias.shape[1:3]
+    index = columns[:, None, None, :].expand(rows, heads, queries, -1)
+    return bias.expand(rows, -1, -1, -1).gather(-1, index)
 
 
 def _has_prefix(attention: nn.Module, ctx: Any) -> bool:
