@@ -176,7 +176,10 @@ METHODS = {
     "seq_bn_inv": "seq_bn_inv[reduction_factor=4]",
     "adapter_plus": "adapter_plus[reduction_factor=4,stochastic_depth=0.0]",
     "lora": "lora[init_weights='bert']",
-    "lora_all": "lora[init_weights='bert',attn_matrices=['q','k','v','o'],intermediate_lora=True,output_lora=True]",
+    "lora_all": (
+        "lora[init_weights='bert',attn_matrices=['q','k','v','o'],"
+        "intermediate_lora=True,output_lora=True]"
+    ),
     "lora_gated": "lora[init_weights='bert',use_gating=True]",
     "prefix_tuning": "prefix_tuning[prefix_length=3,bottleneck_size=6]",
     "prefix_tuning_flat": "prefix_tuning_flat[prefix_length=3]",

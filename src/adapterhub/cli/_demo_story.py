@@ -39,7 +39,7 @@ IDENTIFIER = f"{TASK}/{SUBTASK}@{OWNER}"
 #: How many test texts are predicted in both processes.
 COMPARED = 200
 
-FULL_BUDGETS = {"compare": Budget(500, evaluations=5), "domain": Budget(200, evaluations=2)}
+FULL_BUDGETS = {"compare": Budget(700, evaluations=5), "domain": Budget(150, evaluations=2)}
 QUICK_BUDGETS = {
     "compare": Budget(90, evaluations=3, test_texts=500, validation_texts=300),
     "domain": Budget(60, evaluations=1, test_texts=300, validation_texts=200),
@@ -266,7 +266,8 @@ class Story:
         out.print(report.rich_table("four adapters and heads in one forward pass", header, cells))
         out.print(
             f"one parallel pass {kept['parallel_seconds']:.1f} s, "
-            f"four passes {kept['single_seconds']:.1f} s; largest difference of the logits {kept['largest_difference']:.1e}"
+            f"four passes {kept['single_seconds']:.1f} s; "
+            f"largest difference of the logits {kept['largest_difference']:.1e}"
         )
         self.results["parallel"] = kept
         model, tokenizer, names = self._all_domains()
