@@ -21,8 +21,7 @@ from adapterhub.checkpoints.layout import (
     strip_prefix,
     tensors_to_write,
 )
-from adapterhub.engine import AdapterRecord, Engine
-from adapterhub.engine.engine import FusionRecord
+from adapterhub.engine import AdapterRecord, Engine, FusionRecord
 from adapterhub.errors import CheckpointError
 from adapterhub.methods import AdapterFusion, build
 

@@ -20,7 +20,7 @@ def info(
     as_json: bool = typer.Option(False, "--json", help="Print JSON for scripts."),
 ) -> None:
     """Show what an adapter is made of: base model, method, configuration, size."""
-    from adapterhub.model.handle import find_adapter
+    from adapterhub.model.files import find_adapter
 
     facts = describe(find_adapter(adapter))
     if as_json:

@@ -13,6 +13,7 @@ once for all places), :mod:`~adapterhub.engine.attention` (keys and values),
 :mod:`~adapterhub.engine.engine` (adding, activating, removing).
 """
 
-from adapterhub.engine.engine import AdapterRecord, Engine
+from adapterhub.engine.engine import Engine
+from adapterhub.engine.records import AdapterRecord, FusionRecord
 
-__all__ = ["AdapterRecord", "Engine"]
+__all__ = ["AdapterRecord", "Engine", "FusionRecord"]

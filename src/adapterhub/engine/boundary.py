@@ -15,6 +15,7 @@ from torch import nn
 from transformers.utils.generic import ModelOutput
 
 from adapterhub.context import Context, current, local
+from adapterhub.engine.collect import attach_collected
 
 #: Inputs whose first axis is the batch, in order of preference.
 BATCH_INPUTS = (
@@ -102,7 +103,7 @@ class Boundary:
         local.ctx = ctx.outer
         if ctx.collect is None or output is None:
             return None
-        return self.engine.attach_collected(output, ctx.collect)
+        return attach_collected(self.engine, output, ctx.collect)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Boundary:
         import copy

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 
 import torch
@@ -18,63 +16,12 @@ from adapterhub.context import Context, current, using
 from adapterhub.engine import evaluate
 from adapterhub.engine.attention import uses_interface
 from adapterhub.engine.boundary import Boundary, CheckpointInContext, replicate_inputs
+from adapterhub.engine.instance import Generate, IgnoredKeys
+from adapterhub.engine.records import AdapterRecord, FusionRecord, Plan
 from adapterhub.engine.sites import CHILD, Site, Slot
 from adapterhub.errors import ArchitectureError, CompositionError, UnknownAdapterError, did_you_mean
 
 _LOCK = threading.RLock()
-
-
-@dataclass(eq=False)
-class AdapterRecord:
-    """One adapter in one model.
-
-    Attributes:
-        name, config: as given.
-        modules: its module at each place.
-        shared: modules that belong to the adapter as a whole (prefix pools), by name.
-    """
-
-    name: str
-    config: Any
-    modules: dict[SiteKey, nn.Module] = field(default_factory=dict)
-    shared: dict[str, nn.Module] = field(default_factory=dict)
-
-    def parameters(self) -> Iterator[nn.Parameter]:
-        """Yield every parameter once."""
-        for module in (*self.modules.values(), *self.shared.values()):
-            yield from module.parameters()
-
-
-@dataclass(eq=False)
-class FusionRecord:
-    """One fusion layer: at each place where all its adapters are."""
-
-    name: str
-    adapters: tuple[str, ...]
-    config: Any
-    modules: dict[SiteKey, nn.Module] = field(default_factory=dict)
-
-    def parameters(self) -> Iterator[nn.Parameter]:
-        """Yield every parameter once."""
-        for module in self.modules.values():
-            yield from module.parameters()
-
-
-@dataclass(eq=False)
-class Plan:
-    """A composition tree, compiled for one model.
-
-    Attributes:
-        nodes: (slot, node) pairs of the places that take part.
-        hooks: (slot, hook kinds) of the same places.
-        width: channels of Parallel.
-    """
-
-    tree: AdapterCompositionBlock | None
-    skip_layers: frozenset[int]
-    nodes: tuple[tuple[Slot, Any], ...]
-    hooks: dict[int, frozenset[str]]
-    width: int
 
 
 class Engine:
@@ -408,42 +355,6 @@ class Engine:
                 module._gradient_checkpointing_func = CheckpointInContext(function)  # type: ignore[assignment]
                 self._checkpointed.append(module)
 
-    def attach_collected(self, output: Any, collect: dict[str, Any]) -> Any:
-        """Add fusion attentions and gates to a model output, by adapter, layer and location."""
-        results = {}
-        if "output_adapter_fusion_attentions" in collect["wanted"]:
-            results["adapter_fusion_attentions"] = self._by_place(
-                collect.get("fusions", []), self.fusions
-            )
-        if "output_adapter_gating_scores" in collect["wanted"]:
-            results["adapter_gating_scores"] = self._by_place(
-                collect.get("gates", []), self.adapters
-            )
-        if isinstance(output, tuple):
-            return (*output, *results.values())
-        for name, value in results.items():
-            output[name] = value
-        return output
-
-    def _by_place(self, collected: list[Any], records: dict[str, Any]) -> dict[str, Any]:
-        owner = {
-            id(module): (name, key)
-            for name, record in records.items()
-            for key, module in record.modules.items()
-        }
-        result: dict[str, Any] = {}
-        for module, value in collected:
-            name, key = owner[id(module)]
-            site = self.resolved.sites[key]
-            places = result.setdefault(name, {}).setdefault(site.layer_id, {})
-            array = (
-                value.detach().float().cpu().squeeze(-1).numpy()
-                if value.shape[-1] == 1
-                else (value.detach().float().cpu().numpy())
-            )
-            places[location_name(key)] = array
-        return result
-
     def generate(self, original: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Call *original* (``model.generate``) so that rows follow beams and Parallel its channels."""
         ctx = current().derive(expandable=True)
@@ -492,60 +403,8 @@ class Engine:
             self.activate(waiting.tree, tuple(waiting.skip_layers))
 
 
-def location_name(key: SiteKey) -> str:
-    """Return the peer's word for a place: ``mh_adapter``, ``output_adapter``, ``selfattn_lora``, …"""
-    if key.point == "out":
-        return {"self": "mh_adapter", "cross": "cross_adapter", "ffn": "output_adapter"}[
-            key.sublayer or "ffn"
-        ]
-    if key.point == "kv":
-        return f"{key.sublayer}_prefix"
-    if key.point == "up":
-        return "intermediate_lora"
-    return "output_lora" if key.point == "down" else "selfattn_lora"
-
-
 def _walk(node: Any) -> Iterator[Any]:
     if isinstance(node, AdapterCompositionBlock):
         yield node
         for child in node.children:
             yield from _walk(child)
-
-
-class Generate:
-    """``model.generate`` of an attached model: rows follow beams, Parallel its channels.
-
-    Kept on the instance, so that the model's class stays as it is.
-    """
-
-    def __init__(self, engine: Engine) -> None:
-        self.engine = engine
-        self.__doc__ = type(engine.model).generate.__doc__  # type: ignore[attr-defined]
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        model: Any = self.engine.model
-        return self.engine.generate(partial(type(model).generate, model), args, kwargs)
-
-
-class IgnoredKeys:
-    """The set of keys that ``save_pretrained`` leaves out: the adapters', whatever they are just then."""
-
-    def __init__(self, engine: Engine) -> None:
-        self.engine = engine
-        self.base: set[str] = set()
-
-    def __iter__(self) -> Iterator[str]:
-        yield from self.base
-        marker = f"{CHILD}."
-        for key in self.engine.model.state_dict():
-            if key.startswith(marker) or f".{marker}" in key:
-                yield key
-
-    def __len__(self) -> int:
-        return sum(1 for _ in self)
-
-    def __contains__(self, key: object) -> bool:
-        return any(key == mine for mine in self)
-
-    def update(self, keys: Any) -> None:
-        self.base.update(keys)

@@ -366,7 +366,7 @@ class BottleneckFamily(Family[BottleneckState]):
         z, r = entered.h, entered.r
         if one.ln_before or one.ln_after or one.gated or one.scale is not None:
             return None
-        down, down_bias, up, up_bias, weight = gather(
+        down, down_bias, up, up_bias, has = gather(
             slot, modules, rows, ("down_weight", "down_bias", "up_weight", "up_bias")
         )
         hidden = one.activation(torch.baddbmm(down_bias.unsqueeze(1), z, down.mT))
@@ -378,9 +378,7 @@ class BottleneckFamily(Family[BottleneckState]):
         routed = entered._replace(
             h=y, up=out, pending=one.parallel, bypass=not one.original_ln_after
         )
-        if weight is None:
-            return routed
-        return self.select(state, routed, weight, slot)
+        return self.select(state, routed, has, slot)
 
     def select(
         self, state: BottleneckState, other: BottleneckState, mask: torch.Tensor, slot: Any

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,18 +12,13 @@ from adapterhub.architectures import Row
 from adapterhub.checkpoints import adapters as files
 from adapterhub.composition import AdapterCompositionBlock, Fuse, names_in, parse_composition
 from adapterhub.configs import AdapterFusionConfig, resolve_config
-from adapterhub.engine import AdapterRecord, Engine
-from adapterhub.engine.engine import FusionRecord, location_name
-from adapterhub.errors import CheckpointError, ConfigError, UnknownAdapterError, did_you_mean
+from adapterhub.engine import AdapterRecord, Engine, FusionRecord
+from adapterhub.engine.collect import location_name
+from adapterhub.errors import ConfigError, UnknownAdapterError, did_you_mean
 from adapterhub.methods import build, members, method_for
-from adapterhub.model import headfiles, setups
+from adapterhub.model.files import HandleFiles, check_name
 from adapterhub.model.setup import ENGINES, routing
 from adapterhub.model.summary import summary
-
-#: Where adapters come from that are no local folder: ``"module:function"``, asked in order with
-#: (identifier, version=, config=); a function returns a folder or ``None``, or raises. By name, because
-#: this room knows nothing of hubs.
-RESOLVERS: list[str] = ["adapterhub.hub.sources:folder_for"]
 
 
 def attach(model: nn.Module, row: Row | None = None) -> AdapterHandle:
@@ -45,7 +38,7 @@ def attach(model: nn.Module, row: Row | None = None) -> AdapterHandle:
     return handle
 
 
-class AdapterHandle:
+class AdapterHandle(HandleFiles):
     """Everything one can do with the adapters of one model.
 
     The methods carry the names of the ``adapters`` library; :func:`adapterhub.init` puts them on the
@@ -331,170 +324,6 @@ class AdapterHandle:
             )
         return name
 
-    # -- files ---------------------------------------------------------------------------------------
-
-    def save_adapter(
-        self,
-        save_directory: str | Path,
-        adapter_name: str,
-        with_head: bool = True,
-        meta_dict: dict[str, Any] | None = None,
-        use_safetensors: bool = True,
-    ) -> None:
-        """Write an adapter (and the head of its name) into a folder, which is replaced as a whole."""
-        self._require(adapter_name)
-        head = headfiles.collect(self.engine, adapter_name) if with_head else None
-        files.save_adapter(
-            self.engine,
-            save_directory,
-            adapter_name,
-            meta=meta_dict,
-            head=head,
-            safetensors=use_safetensors,
-        )
-
-    def load_adapter(
-        self,
-        adapter_name_or_path: str | Path,
-        config: Any = None,
-        version: str | None = None,
-        load_as: str | None = None,
-        with_head: bool = True,
-        leave_out: list[int] | None = None,
-        set_active: bool = False,
-        use_safetensors: bool | None = None,
-    ) -> str:
-        """Load an adapter from a folder or by its hub identifier; return its name.
-
-        An adapter of that name is replaced. Everything is checked before the model is changed.
-
-        Args:
-            adapter_name_or_path: a folder, or e.g. ``"sentiment/movie-reviews@ukp"``.
-            config: for identifiers, the configuration wanted (hub entries may differ in it).
-            version: for identifiers, the version wanted.
-            load_as: another name to load it under.
-            leave_out: layers to load without, in addition to the adapter's own.
-            use_safetensors: ``False``: prefer the pickled file (read with ``weights_only=True``).
-
-        Raises:
-            CheckpointError: damaged, unsafe, or for another architecture. HubError: not to be found.
-        """
-        folder = find_adapter(adapter_name_or_path, version, config)
-        prefer_bin = use_safetensors is False
-        loaded = files.read_adapter(
-            self.engine,
-            folder,
-            load_as=load_as,
-            leave_out=leave_out,
-            prefer_bin=prefer_bin,
-            with_head=with_head,
-        )
-        check_name(loaded.record.name)
-        head = (
-            None
-            if loaded.head is None
-            else headfiles.check(self.engine, loaded.head, loaded.record.name)
-        )
-        self._put(loaded.record)
-        if head is not None:
-            head()
-        if set_active:
-            self.set_active_adapters(loaded.record.name)
-        return loaded.record.name
-
-    def save_all_adapters(self, save_directory: str | Path, **options: Any) -> None:
-        """Save every adapter into a sub-folder of its name."""
-        for name in self.engine.adapters:
-            self.save_adapter(Path(save_directory) / name, name, **options)
-
-    def save_adapter_fusion(
-        self,
-        save_directory: str | Path,
-        adapter_names: Any,
-        with_head: bool | str = False,
-        meta_dict: dict[str, Any] | None = None,
-        use_safetensors: bool = True,
-    ) -> None:
-        """Write a fusion layer into a folder (its adapters are saved on their own)."""
-        name = self._fusion_name(adapter_names)
-        head = None
-        if with_head:
-            head = headfiles.collect(self.engine, with_head if isinstance(with_head, str) else name)
-        files.save_fusion(
-            self.engine,
-            save_directory,
-            name,
-            meta=meta_dict,
-            head=head,
-            safetensors=use_safetensors,
-        )
-
-    def load_adapter_fusion(
-        self,
-        adapter_fusion_name_or_path: str | Path,
-        load_as: str | None = None,
-        set_active: bool = False,
-        with_head: bool = True,
-        use_safetensors: bool | None = None,
-    ) -> str:
-        """Load a fusion layer whose adapters are loaded already; return its name."""
-        folder = Path(adapter_fusion_name_or_path)
-        prefer_bin = use_safetensors is False
-        record = files.read_fusion(self.engine, folder, load_as=load_as, prefer_bin=prefer_bin)
-        stored = files.read_head(folder, prefer_bin) if with_head else None
-        head = None if stored is None else headfiles.check(self.engine, stored, None)
-        if record.name in self.engine.fusions:
-            self.engine.remove_fusion(record.name)
-        self.engine.add_fusion(record)
-        if head is not None:
-            head()
-        if set_active:
-            self.set_active_adapters(Fuse(*record.adapters, name=record.name))
-        return record.name
-
-    def save_head(
-        self, save_directory: str | Path, head_name: str | None = None, use_safetensors: bool = True
-    ) -> None:
-        """Write a prediction head alone into a folder; without a name the (single) active one."""
-        name = head_name or getattr(self.model, "active_head", None)
-        head = (
-            headfiles.collect(self.engine, name) if name is None or isinstance(name, str) else None
-        )
-        if head is None:
-            raise UnknownAdapterError(
-                f"No prediction head {name!r} to save in this {type(self.model).__name__}."
-            )
-        files.write_head(save_directory, head, use_safetensors)
-
-    def load_head(
-        self,
-        save_directory: str | Path,
-        load_as: str | None = None,
-        use_safetensors: bool | None = None,
-    ) -> str | None:
-        """Load a prediction head alone; return its name. Checked before the model is changed."""
-        stored = files.read_head(Path(save_directory), use_safetensors is False)
-        if stored is None:
-            raise CheckpointError(
-                f"{save_directory} has no {files.HEAD_CONFIG}; it holds no prediction head."
-            )
-        put = headfiles.check(self.engine, stored, load_as)
-        if put is not None:
-            put()
-        return load_as or stored.config.get("name")
-
-    def save_adapter_setup(
-        self, save_directory: str | Path, adapter_setup: Any, head_setup: Any = None, **options: Any
-    ) -> None:
-        """Save a whole composition: every adapter and fusion in a sub-folder, and ``adapter_setup.json``."""
-        setups.save(self, Path(save_directory), adapter_setup, head_setup, options)
-
-    def load_adapter_setup(
-        self, adapter_setup_name_or_path: str | Path, set_active: bool = False, **options: Any
-    ) -> tuple[Any, Any]:
-        """Load what :meth:`save_adapter_setup` wrote; return the composition and the head setup."""
-        return setups.load(self, Path(adapter_setup_name_or_path), set_active, options)
-
     # -- merging -------------------------------------------------------------------------------------
 
     def merge_adapter(self, name: str) -> None:
@@ -542,29 +371,6 @@ class AdapterHandle:
         """Yield the parameters of one adapter."""
         self._require(name)
         yield from self.engine.adapters[name].parameters()
-
-
-def check_name(name: Any) -> None:
-    """Refuse names that cannot be part of a parameter's name or of a path."""
-    if not isinstance(name, str) or not name or "." in name or any(ord(c) < 32 for c in name):
-        raise ConfigError(
-            f"Not an adapter name: {name!r}; a name is non-empty text without '.' and control characters."
-        )
-
-
-def find_adapter(source: str | Path, version: str | None = None, config: Any = None) -> Path:
-    """Return the folder of an adapter given as a folder or as a hub identifier."""
-    path = Path(source).expanduser()
-    if path.is_dir():
-        return path
-    if not isinstance(source, Path):
-        for resolver in RESOLVERS:
-            module, _, function = resolver.partition(":")
-            ask = getattr(importlib.import_module(module), function)
-            found = ask(str(source), version=version, config=config)
-            if found is not None:
-                return found
-    raise CheckpointError(f"There is no folder {path}, and no hub known here has it.")
 
 
 def _seeded(config: Any) -> bool:
