@@ -39,6 +39,7 @@ class _AdapterTraining:
     args: Any
     accelerator: Any
     state: Any
+    model_accepts_loss_kwargs: bool
 
     def __init__(
         self, *args: Any, adapter_names: Any = None, train_base: bool = False, **kwargs: Any
@@ -93,9 +94,10 @@ class _AdapterTraining:
         self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
         """The model's loss; while training, plus 0.01 * sum of ||I - V||^2 of the trained fusion layers."""
-        result = super().compute_loss(
+        stock: Any = super()
+        result = stock.compute_loss(
             model, inputs, return_outputs=True, num_items_in_batch=num_items_in_batch
-        )  # type: ignore[misc]
+        )
         loss, outputs = result
         if model.training:
             penalty = _handle(self.model).get_fusion_regularization_loss()
