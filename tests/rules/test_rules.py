@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import torch
+import torch._dynamo.testing
 from safetensors.torch import load_file
 
 import adapterhub
