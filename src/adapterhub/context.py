@@ -73,6 +73,10 @@ class Context:
         self.opened_by: Any = None
         self.outer: Context | None = None
 
+    def apart(self, **changes: Any) -> Context:
+        """Return a context for code around forward passes, even if one was left open by an interrupt."""
+        return self.derive(open=False, replicated=False, collect=None, **changes)
+
     def derive(self, **changes: Any) -> Context:
         """Return a fresh context (no residuals, no cache) with the same settings but *changes*."""
         settings: dict[str, Any] = {

@@ -11,7 +11,6 @@ from torch.nn import functional as F
 
 import adapterhub
 from adapterhub import Fuse, Parallel, Route, Split
-from adapterhub.context import current
 from adapterhub.errors import CompositionError
 from tests.rules.families import FAMILIES
 from tests.rules.test_rules import output, randomize
@@ -217,21 +216,24 @@ def test_compiling_after_gradient_checkpointing_was_on_and_off() -> None:
     torch.testing.assert_close(output(compiled, inputs), output(model, inputs), rtol=0, atol=1e-10)
 
 
-def test_an_error_in_the_forward_leaves_no_context_behind() -> None:
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
+def test_an_error_in_the_forward_leaves_nothing_behind(error: type[BaseException]) -> None:
     model = double("a", "seq_bn")
+    model.set_active_adapters(Parallel("a", "a"))
     ids = torch.arange(2, 14).view(2, 6)
     expected = output(model, {"input_ids": ids})
-    before = current()
 
     def fail(*args: Any) -> None:
-        raise KeyboardInterrupt
+        raise error
 
-    handle = model.encoder.layer[1].register_forward_pre_hook(fail)
-    with pytest.raises(KeyboardInterrupt):
-        model(ids)
-    handle.remove()
-    assert current() is before
-    assert torch.equal(output(model, {"input_ids": ids}), expected)
+    for _ in range(2):
+        handle = model.encoder.layer[1].register_forward_pre_hook(fail)
+        with pytest.raises(error):
+            model(ids)
+        handle.remove()
+        with adapterhub.AdapterSetup(Parallel("a", "a")):
+            assert torch.equal(output(model, {"input_ids": ids}), expected)
+        assert torch.equal(output(model, {"input_ids": ids}), expected)
 
 
 def test_rows_and_sizes_that_do_not_fit_are_named() -> None:
@@ -261,14 +263,21 @@ def test_stacks_of_lora_must_be_square() -> None:
         model.set_active_adapters(["a", "b"])
 
 
-def test_switching_makes_one_graph_a_setup_and_old_ones_are_reused() -> None:
+@pytest.mark.slow
+def test_switching_after_compiling_is_noticed_and_alike_adapters_share_a_graph() -> None:
     model = double("a", "lora")
-    model.add_adapter("b", config="lora")
+    for name, config in (("b", "lora"), ("s", "seq_bn"), ("t", "seq_bn")):
+        model.add_adapter(name, config=config)
+        randomize(model, name)
     torch._dynamo.reset()
     counter = torch._dynamo.testing.CompileCounter()
     compiled = torch.compile(model, fullgraph=True, backend=counter)
     inputs = {"input_ids": torch.arange(2, 14).view(2, 6)}
-    for name in ("a", "b", "a", "b", "a"):
-        model.set_active_adapters(name)
-        output(compiled, inputs)
-    assert counter.frame_count == 2
+    graphs = []
+    for setup in ("a", "b", None, "a", "s", "t", None, "b", ["a", "s"], ["b", "t"]):
+        model.set_active_adapters(setup)
+        torch.testing.assert_close(
+            output(compiled, inputs), output(model, inputs), rtol=0, atol=1e-10
+        )
+        graphs.append(counter.frame_count)
+    assert graphs == [1, 1, 2, 2, 3, 3, 3, 3, 4, 4]

@@ -132,6 +132,8 @@ class Story:
             f"movie reviews, {results[0].steps} steps of {self.budgets['compare'].batch_size} texts"
         )
         out.print(report.rich_table(title, report.HEADER, report.rows(results)))
+        used = ", ".join(f"{r.config or r.method} {r.learning_rate:g}" for r in RECIPES.values())
+        out.print(f"learning rates (chosen on validation): {used}", markup=False, highlight=False)
         picture = self.output / "learning_curves.png"
         plots.learning_curves(results, picture, "Movie reviews: validation accuracy while training")
         out.print(f"learning curves: {picture}")

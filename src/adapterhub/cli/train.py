@@ -27,7 +27,7 @@ def train(
     config: Annotated[
         str, typer.Option(help="Adapter configuration, e.g. seq_bn, lora[r=16], prefix_tuning.")
     ] = "seq_bn",
-    steps: Annotated[int, typer.Option(min=1, help="Optimizer steps.")] = 600,
+    steps: Annotated[int, typer.Option(min=1, help="Optimizer steps.")] = 700,
     batch_size: Annotated[int, typer.Option(min=1, help="Texts a step.")] = 16,
     learning_rate: Annotated[
         float, typer.Option("--learning-rate", "--lr", help="Peak learning rate.")

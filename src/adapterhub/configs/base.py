@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+import math
+import os
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -11,33 +13,39 @@ from adapterhub.errors import ConfigError, did_you_mean
 
 C = TypeVar("C", bound="AdapterConfig")
 
-#: Field metadata: written to files only if it differs from its default.
-QUIET = {"quiet": True}
+#: Field metadata: not written to files while the value is this one (so files and hashes stay the peer's).
+QUIET = "quiet"
+#: Larger integers are no sizes; they would fail much later, in torch.
+_LARGEST = 2**63 - 1
 
 
 @dataclass(frozen=True, eq=False)
-class AdapterConfig:
-    """Base of all adapter configurations: immutable, comparable, readable like a mapping.
+class AdapterConfig(Mapping[str, Any]):
+    """Base of all adapter configurations: immutable, validated, readable like a mapping.
 
     Two configurations are equal if their dictionaries are; the class does not matter, since files
-    keep the dictionary only.
+    keep the dictionary only. Sequences are kept as tuples and written as lists.
     """
 
     #: Value of ``architecture`` in files; ``None`` for bottlenecks, whose files have no such key.
     architecture: str | None = field(init=False, default=None)
 
+    def __post_init__(self) -> None:
+        if type(self) is AdapterConfig:
+            raise TypeError("AdapterConfig is abstract; use one of its classes, e.g. SeqBnConfig.")
+
     def to_dict(self) -> dict[str, Any]:
-        """Return the JSON form."""
+        """Return the JSON form, a fresh one each time."""
         result: dict[str, Any] = {}
         for item in dataclasses.fields(self):
             value = getattr(self, item.name)
             if item.name == "architecture" and value is None:
                 continue
-            if item.metadata.get("quiet") and value == item.default:
+            if QUIET in item.metadata and value == item.metadata[QUIET]:
                 continue
             if isinstance(value, tuple):
                 value = list(value)
-            result[item.name] = dict(value) if isinstance(value, dict) else value
+            result[item.name] = dict(value) if isinstance(value, Mapping) else value
         return result
 
     def replace(self: C, **changes: Any) -> C:
@@ -46,116 +54,176 @@ class AdapterConfig:
         return dataclasses.replace(self, **changes)
 
     @classmethod
-    def _check_names(cls, names: Any) -> None:
-        known = [f.name for f in dataclasses.fields(cls) if f.init]
+    def field_names(cls) -> tuple[str, ...]:
+        """Names of the fields that can be given."""
+        return tuple(item.name for item in dataclasses.fields(cls) if item.init)
+
+    @classmethod
+    def _check_names(cls, names: Iterable[Any]) -> None:
+        known = cls.field_names()
         unknown = [name for name in names if name not in known]
         if unknown:
             hints = "".join(
-                f"\n  - '{name}' is no field of it.{did_you_mean(name, known)}" for name in unknown
+                f"\n  - {show(name)} is no field of it.{did_you_mean(str(name), known)}"
+                for name in unknown
             )
             raise ConfigError(f"{cls.__name__} got {len(unknown)} unknown field(s):{hints}")
 
-    @staticmethod
-    def from_dict(data: dict[str, Any]) -> AdapterConfig:
+    @classmethod
+    def from_dict(cls: type[C], data: Mapping[str, Any]) -> C:
         """Return the configuration that *data* (see :meth:`to_dict`) describes.
 
+        ``AdapterConfig.from_dict`` chooses the class by the key ``architecture``; a subclass makes one of
+        itself, and refuses another architecture.
+
         Raises:
-            ConfigError: unknown architecture, unknown fields (all are named), bad values.
+            ConfigError: unknown architecture, unknown fields (all are named), missing ones, bad values.
         """
         from adapterhub.configs.presets import config_class
 
-        if not isinstance(data, dict):
-            raise ConfigError(f"A configuration is a mapping, not {type(data).__name__}: {data!r}")
-        data = dict(data)
-        cls = config_class(data.pop("architecture", None), data)
-        return cls._from_fields(data)
+        if not isinstance(data, Mapping):
+            raise ConfigError(f"A configuration is a mapping, not {type(data).__name__}.")
+        fields = dict(data)
+        architecture = fields.pop("architecture", None)
+        chosen: Any = cls
+        if cls is AdapterConfig:
+            chosen = config_class(architecture)
+        elif architecture is not None and not issubclass(cls, config_class(architecture)):
+            raise ConfigError(
+                f"{cls.__name__}: architecture={show(architecture)}; use AdapterConfig.from_dict."
+            )
+        return chosen._from_fields(fields)
 
     @classmethod
-    def _from_fields(cls, data: dict[str, Any]) -> AdapterConfig:
-        cls._check_names(data)
-        try:
-            return cls(**data)
-        except TypeError as error:
-            raise ConfigError(f"{cls.__name__}: {error}") from error
+    def _from_fields(cls, fields: dict[str, Any]) -> AdapterConfig:
+        cls._check_names(fields)
+        missing = [
+            item.name
+            for item in dataclasses.fields(cls)
+            if item.init
+            and item.default is dataclasses.MISSING
+            and item.default_factory is dataclasses.MISSING
+            and item.name not in fields
+        ]
+        if missing:
+            raise ConfigError(f"{cls.__name__} needs the field(s) {', '.join(missing)}.")
+        return cls(**fields)
 
     @classmethod
-    def load(cls, config: Any, **overrides: Any) -> AdapterConfig:
+    def load(
+        cls, config: str | os.PathLike[str] | Mapping[str, Any] | None = None, **overrides: Any
+    ) -> AdapterConfig:
         """Return *config* as a configuration; see :func:`adapterhub.configs.resolve_config`."""
         from adapterhub.configs.language import resolve_config
 
         return resolve_config(config, **overrides)
 
-    def keys(self) -> Iterator[str]:
-        """Names of the fields, as in :meth:`to_dict`."""
-        return iter(self.to_dict())
+    # -- the mapping -----------------------------------------------------------------------------
 
-    def get(self, key: str, default: Any = None) -> Any:
-        """Return a field, or *default*."""
-        return self.to_dict().get(key, default)
+    def _view(self) -> dict[str, Any]:
+        return self.to_dict()
 
     def __getitem__(self, key: str) -> Any:
-        return self.to_dict()[key]
+        return self._view()[key]
 
     def __iter__(self) -> Iterator[str]:
-        return self.keys()
+        return iter(self._view())
 
-    def __contains__(self, key: object) -> bool:
-        return key in self.to_dict()
+    def __len__(self) -> int:
+        return len(self._view())
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, AdapterConfig) and self.to_dict() == other.to_dict()
+        if isinstance(other, AdapterConfig):
+            return self.to_dict() == other.to_dict()
+        return isinstance(other, Mapping) and self.to_dict() == other
 
     def __hash__(self) -> int:
-        return hash(repr(sorted(self.to_dict().items(), key=lambda item: item[0])))
+        return hash(_hashable(self.to_dict()))
 
-    # -- validation helpers ------------------------------------------------------------------------
+    # -- validation ------------------------------------------------------------------------------
 
-    def _one_of(self, name: str, allowed: tuple[Any, ...]) -> None:
+    def _refuse(self, name: str, allowed: str) -> ConfigError:
+        return ConfigError(
+            f"{type(self).__name__}: {name}={show(getattr(self, name))}; allowed: {allowed}."
+        )
+
+    def _set(self, name: str, value: Any) -> None:
+        object.__setattr__(self, name, value)
+
+    def _one_of(self, name: str, *allowed: str | bool | None) -> None:
         value = getattr(self, name)
-        if value not in allowed:
-            raise ConfigError(
-                f"{type(self).__name__}: {name}={value!r}; allowed: {', '.join(map(repr, allowed))}."
-            )
+        if not any(type(value) is type(item) and value == item for item in allowed):
+            raise self._refuse(name, ", ".join(map(repr, allowed)))
 
-    def _is(
-        self,
-        name: str,
-        kind: type | tuple[type, ...],
-        low: float | None = None,
-        optional: bool = False,
-    ) -> None:
+    def _flags(self, *names: str, optional: bool = False) -> None:
+        for name in names:
+            self._one_of(name, True, False, *((None,) if optional else ()))
+
+    def _text(self, *names: str, optional: bool = False) -> None:
+        for name in names:
+            value = getattr(self, name)
+            if not (isinstance(value, str) and value) and not (optional and value is None):
+                raise self._refuse(name, "a text" + (" or None" if optional else ""))
+
+    def _integer(self, name: str, low: int | None = None, optional: bool = False) -> None:
         value = getattr(self, name)
         if optional and value is None:
             return
-        kinds = kind if isinstance(kind, tuple) else (kind,)
-        wrong = not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds)
-        if wrong or (low is not None and value < low):
-            words = " or ".join(k.__name__ for k in kinds) + (
-                f" >= {low:g}" if low is not None else ""
-            )
-            raise ConfigError(f"{type(self).__name__}: {name}={value!r} must be {words}.")
+        if not _is_integer(value) or (low is not None and value < low):
+            limit = "" if low is None else f" >= {low}"
+            raise self._refuse(name, f"an integer{limit}" + (" or None" if optional else ""))
 
-    def _flags(self, *names: str) -> None:
+    def _number(
+        self,
+        name: str,
+        *,
+        low: float = -math.inf,
+        above: float = -math.inf,
+        below: float = math.inf,
+        optional: bool = False,
+        words: str = "a finite number",
+        as_float: bool = True,
+    ) -> None:
+        """Check a number; with *as_float* an integer becomes a float (else files keep what was given)."""
+        value = getattr(self, name)
+        if optional and value is None:
+            return
+        if not is_number(value) or not (value >= low and above < value < below):
+            raise self._refuse(name, words + (" or None" if optional else ""))
+        if as_float:
+            self._set(name, float(value))
+
+    def _probability(self, *names: str, optional: bool = False) -> None:
         for name in names:
-            self._is(name, bool)
+            words = "a probability >= 0 and < 1"
+            self._number(name, low=0, below=1, optional=optional, words=words)
 
-    def _probability(self, name: str) -> None:
-        self._is(name, (int, float), 0)
-        if getattr(self, name) >= 1:
-            raise ConfigError(
-                f"{type(self).__name__}: {name}={getattr(self, name)!r} must be below 1."
-            )
+    def _layer_numbers(self, name: str, words: str = "a list of layer numbers") -> None:
+        value = getattr(self, name)
+        if not isinstance(value, (list, tuple)) or not all(_is_integer(v) and v >= 0 for v in value):
+            raise self._refuse(name, words)
+        self._set(name, tuple(value))
 
-    def get_field(self, name: str) -> Any:
-        """Return the value of a field by its name."""
-        return getattr(self, name)
 
-    def _layers(self) -> None:
-        value: Any = self.get_field("leave_out")
-        if not isinstance(value, (list, tuple)) or any(
-            isinstance(v, bool) or not isinstance(v, int) for v in value
-        ):
-            raise ConfigError(
-                f"{type(self).__name__}: leave_out={value!r} must be a list of layer numbers."
-            )
-        object.__setattr__(self, "leave_out", list(value))
+def is_number(value: Any) -> bool:
+    """Return whether *value* is a finite float or an integer of reasonable size, and no bool."""
+    return (isinstance(value, float) and math.isfinite(value)) or _is_integer(value)
+
+
+def _is_integer(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and abs(value) <= _LARGEST
+
+
+def show(value: Any) -> str:
+    """Return *value* for a message: short, and never failing (an integer can be too long for repr)."""
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):
+        return f"<{type(value).__name__}>"
+    return text if len(text) <= 200 else f"{text[:197]}..."
+
+
+def _hashable(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return frozenset((key, _hashable(item)) for key, item in value.items())
+    return tuple(map(_hashable, value)) if isinstance(value, (list, tuple)) else value

@@ -5,53 +5,64 @@
     config   = part { "|" part }
     part     = name [ "[" [ field "=" value { "," field "=" value } ] "]" ]
     value    = a Python literal: number, 'text', True, None, list, dict
+
+A ``|`` or ``,`` inside of quotes or brackets separates nothing.
 """
 
 from __future__ import annotations
 
 import ast
 import json
-import re
+import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from adapterhub.configs.base import AdapterConfig
+from adapterhub.configs.base import AdapterConfig, show
+from adapterhub.configs.fusion import AdapterFusionConfig
 from adapterhub.configs.presets import ADAPTER_CONFIG_MAP, DEFAULT_ADAPTER_CONFIG
 from adapterhub.configs.union import ConfigUnion
 from adapterhub.errors import ConfigError, did_you_mean
 
-_PART = re.compile(r"(?P<name>[^\[\]|]+?)\s*(?:\[(?P<body>.*)\])?", re.DOTALL)
 _MAX_LENGTH = 10_000
 
 
-def resolve_config(config: Any = None, **overrides: Any) -> AdapterConfig:
+def resolve_config(
+    config: str | os.PathLike[str] | Mapping[str, Any] | None = None, **overrides: Any
+) -> AdapterConfig:
     """Return *config* as a configuration object.
 
     Args:
         config: a configuration; ``None`` (``"seq_bn"``); a mapping as in adapter_config.json; a name or text
             in the language above; the path of a JSON file (its ``"config"`` key is used if it has one).
-        overrides: fields to change.
+        overrides: fields to change; ``None`` leaves a field as it is (``replace`` can set it to ``None``).
 
     Raises:
         ConfigError: naming what is unknown or malformed.
     """
     if config is None or config == "":
         config = DEFAULT_ADAPTER_CONFIG
-    if isinstance(config, Path):
-        config = str(config)
     if isinstance(config, str):
-        config = _from_text(config)
-    elif isinstance(config, dict):
-        config = AdapterConfig.from_dict(config)
-    if not isinstance(config, AdapterConfig):
-        raise ConfigError(f"Not an adapter configuration: {config!r}")
-    return config.replace(**overrides) if overrides else config
+        found = _from_text(config)
+    elif isinstance(config, os.PathLike):
+        found = _from_file(Path(config))
+    elif isinstance(config, AdapterConfig) and not isinstance(config, AdapterFusionConfig):
+        found = config
+    elif isinstance(config, Mapping) and not isinstance(config, AdapterConfig):
+        found = AdapterConfig.from_dict(config)
+    else:
+        raise ConfigError(
+            f"Not an adapter configuration: {show(config)}; expected a configuration, a name, a text, a "
+            "mapping, or the path of a JSON file."
+        )
+    changes = {name: value for name, value in overrides.items() if value is not None}
+    return found.replace(**changes) if changes else found
 
 
 def _from_text(text: str) -> AdapterConfig:
     if text in ADAPTER_CONFIG_MAP:
         return ADAPTER_CONFIG_MAP[text]
-    if text.endswith(".json"):
+    if text.endswith(".json") or os.path.isfile(text):
         return _from_file(Path(text))
     return parse_config_string(text)
 
@@ -59,11 +70,14 @@ def _from_text(text: str) -> AdapterConfig:
 def _from_file(path: Path) -> AdapterConfig:
     try:
         data = json.loads(path.expanduser().read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RuntimeError) as error:  # RuntimeError: no home, nested too deeply
         raise ConfigError(f"Cannot read a configuration from {path}: {error}") from error
-    if isinstance(data, dict) and isinstance(data.get("config"), dict):
+    if isinstance(data, dict) and "config" in data:
         data = data["config"]
-    return AdapterConfig.from_dict(data)
+    try:
+        return parse_config_string(data) if isinstance(data, str) else AdapterConfig.from_dict(data)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from error
 
 
 def parse_config_string(text: str) -> AdapterConfig:
@@ -75,33 +89,41 @@ def parse_config_string(text: str) -> AdapterConfig:
 
 
 def _parse_part(part: str, text: str) -> AdapterConfig:
-    match = _PART.fullmatch(part)
-    if match is None:
+    name, bracket, body = part.partition("[")
+    name = name.strip()
+    if not name or (bracket and not body.endswith("]")):
         raise ConfigError(
-            f"Cannot read {part!r} in the configuration {text!r}: expected name[field=value,…]."
+            f"Cannot read {show(part)} in the configuration {show(text)}: expected name[field=value,…]."
         )
-    name, body = match["name"], match["body"]
     config = ADAPTER_CONFIG_MAP.get(name)
     if config is None:
         raise ConfigError(
-            f"Unknown configuration '{name}'; known: {', '.join(ADAPTER_CONFIG_MAP)}."
+            f"Unknown configuration {show(name)}; known: {', '.join(ADAPTER_CONFIG_MAP)}."
             f"{did_you_mean(name, ADAPTER_CONFIG_MAP)}"
         )
-    changes: dict[str, Any] = {}
-    for item in _split(body or "", ","):
-        if not item.strip():
-            continue
-        field, equals, value = item.partition("=")
-        if not equals or not field.strip().isidentifier():
-            raise ConfigError(f"Cannot read {item.strip()!r} in {part!r}: expected field=value.")
+    changes = _parse_fields(body[:-1], part)
+    return config.replace(**changes) if changes else config
+
+
+def _parse_fields(body: str, part: str) -> dict[str, Any]:
+    items = _split(body, ",")
+    if not items[-1].strip():  # nothing at all, or a comma at the end
+        items.pop()
+    fields: dict[str, Any] = {}
+    for item in items:
+        name, equals, value = (piece.strip() for piece in item.partition("="))
+        if not equals or not name.isidentifier():
+            raise ConfigError(f"Cannot read {show(item)} in {show(part)}: expected field=value.")
+        if name in fields:
+            raise ConfigError(f"The field '{name}' is twice in {show(part)}.")
         try:
-            changes[field.strip()] = ast.literal_eval(value.strip())
+            fields[name] = ast.literal_eval(value)
         except (ValueError, SyntaxError, MemoryError, RecursionError, TypeError):
             raise ConfigError(
-                f"Cannot read the value of {field.strip()!r} in {part!r}: {value.strip()!r} is no Python "
-                "literal (text needs quotes)."
+                f"Cannot read the value of '{name}' in {show(part)}: {show(value)} is no Python literal "
+                "(text needs quotes)."
             ) from None
-    return config.replace(**changes) if changes else config
+    return fields
 
 
 def _split(text: str, separator: str) -> list[str]:

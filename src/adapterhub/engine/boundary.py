@@ -65,6 +65,10 @@ class Boundary:
         if given:
             kwargs = {name: value for name, value in kwargs.items() if name not in given}
         ctx = current()
+        if ctx.opened_by is module and ctx.outer is not None:
+            ctx = (
+                ctx.outer
+            )  # an interrupt (no Exception) skipped the end of this module's last forward
         if not ctx.open:
             ctx = self._open(module, ctx, given)
         elif given:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
+import torch._dynamo.config
 from torch import nn
 from transformers import PreTrainedModel
 
@@ -22,6 +23,10 @@ from adapterhub.engine.sites import CHILD, Site, Slot
 from adapterhub.errors import ArchitectureError, CompositionError, UnknownAdapterError, did_you_mean
 
 _LOCK = threading.RLock()
+
+# Activation adds and removes hooks. By default dynamo assumes that nobody does after compiling, and would go
+# on running the graph of the setup it compiled first; so it has to look.
+torch._dynamo.config.skip_nnmodule_hook_guards = False
 
 
 class Engine:
@@ -357,7 +362,7 @@ class Engine:
 
     def generate(self, original: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Call *original* (``model.generate``) so that rows follow beams and Parallel its channels."""
-        ctx = current().derive(expandable=True)
+        ctx = current().apart(expandable=True)
         rows = kwargs.pop("adapter_rows", None)
         if rows is not None:
             ctx.rows = self.rows_tensor(rows)

@@ -48,7 +48,7 @@ class AdapterSetup:
             )
         self._previous = current()
         self._engines = engines
-        self._ctx = current().derive()
+        self._ctx = current().apart()
         self._ctx.heads = self.head_setup
         for engine in engines:
             engine.visit(self.adapter_setup, self._ctx)
@@ -69,7 +69,7 @@ class routing:
 
     def __enter__(self) -> routing:
         self._previous = current()
-        local.ctx = self._previous.derive(rows=self.engine.rows_tensor(self.rows), expandable=True)
+        local.ctx = self._previous.apart(rows=self.engine.rows_tensor(self.rows), expandable=True)
         return self
 
     def __exit__(self, *exc: object) -> None:
