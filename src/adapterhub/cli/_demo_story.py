@@ -39,10 +39,17 @@ IDENTIFIER = f"{TASK}/{SUBTASK}@{OWNER}"
 #: How many test texts are predicted in both processes.
 COMPARED = 200
 
-FULL_BUDGETS = {"compare": Budget(700, evaluations=5), "domain": Budget(150, evaluations=2)}
+FULL_BUDGETS = {
+    "compare": Budget(700, evaluations=5),
+    "domain": Budget(150, evaluations=2),
+    "fusion": Budget(120, evaluations=1),
+    "parallel": Budget(0, test_texts=300),
+}
 QUICK_BUDGETS = {
     "compare": Budget(90, evaluations=3, test_texts=500, validation_texts=300),
     "domain": Budget(60, evaluations=1, test_texts=300, validation_texts=200),
+    "fusion": Budget(40, evaluations=1, test_texts=300, validation_texts=200),
+    "parallel": Budget(0, test_texts=100),
 }
 
 
@@ -301,7 +308,7 @@ class Story:
 
     def _parallel(self) -> dict[str, Any]:
         model, tokenizer, names = self._all_domains()
-        texts = recipes.cut(self.smallest.test, self.budgets["domain"].test_texts)
+        texts = recipes.cut(self.smallest.test, self.budgets["parallel"].test_texts)
         with make_progress(err) as progress:
             bar = progress.add_task(
                 "one pass, four heads, and four passes", total=5 * len(texts), note=""
@@ -361,7 +368,7 @@ class Story:
 
     def _fuse(self, task: TextTask, progress: Any) -> dict[str, Any]:
         folders = {name: self.output / "adapters" / name for name in self.tasks}
-        budget = self.budgets["domain"]
+        budget = self.budgets["fusion"]
         trained = recipes.train_fusion(task, folders, self.base, budget, 0, progress)
         trained.model.save_adapter_fusion(self.output / "fusion", list(folders), with_head="fusion")
         texts = recipes.cut(task.test, budget.test_texts).texts
@@ -376,7 +383,7 @@ class Story:
 
     def finish(self, seconds: float) -> None:
         """Write results as JSON and Markdown, print timings."""
-        self.results["seconds"] = {**self.stages.seconds, "this run": seconds}
+        self.results["seconds"] = {**self.stages.seconds, "this run": round(seconds, 1)}
         self.results["peak_memory_mb"] = peak_megabytes()
         report.write_json(self.output / "results.json", self.results)
         report.write_text(self.output / "results.md", self._markdown())

@@ -35,8 +35,9 @@ from adapterhub.configs.lora import (
     MTLLoRAConfig,
     VeraConfig,
 )
-from adapterhub.configs.prefix import PrefixTuningConfig, PromptTuningConfig
+from adapterhub.configs.prefix import PrefixTuningConfig
 from adapterhub.configs.presets import ADAPTER_CONFIG_MAP, DEFAULT_ADAPTER_CONFIG, register_preset
+from adapterhub.configs.prompt import PromptTuningConfig
 from adapterhub.configs.reft import DiReftConfig, LoReftConfig, NoReftConfig, ReftConfig
 from adapterhub.configs.union import ConfigUnion, MAMConfig, UniPELTConfig, members
 

@@ -200,7 +200,9 @@ class AdapterConfig(Mapping[str, Any]):
 
     def _layer_numbers(self, name: str, words: str = "a list of layer numbers") -> None:
         value = getattr(self, name)
-        if not isinstance(value, (list, tuple)) or not all(_is_integer(v) and v >= 0 for v in value):
+        if not isinstance(value, (list, tuple)) or not all(
+            _is_integer(v) and v >= 0 for v in value
+        ):
             raise self._refuse(name, words)
         self._set(name, tuple(value))
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from adapterhub.configs.base import AdapterConfig
-from adapterhub.errors import ConfigError
 
 #: Projections of an attention that LoRA can change.
 ATTENTION_MATRICES = ("q", "k", "v", "o")
@@ -13,32 +13,33 @@ ATTENTION_MATRICES = ("q", "k", "v", "o")
 
 @dataclass(frozen=True, eq=False)
 class LoRAConfig(AdapterConfig):
-    """Low-rank changes of linear maps (Hu et al. 2022).
+    """Low-rank changes of linear maps (Hu et al. 2022, arXiv 2106.09685).
 
     Attributes:
-        selfattn_lora: at attentions (self and cross), for the matrices in ``attn_matrices``.
-        intermediate_lora, output_lora: at the first, the second map of feed-forward networks.
-        leave_out: layer numbers without modules.
-        r, alpha: rank and scale; the change is (alpha / r) B A.
-        dropout: probability in [0, 1) on the input.
-        attn_matrices: any of q, k, v, o.
-        composition_mode: ``"add"``, or ``"scale"`` for (IA)3.
-        init_weights: ``"lora"`` (no change at first), ``"bert"``, ``"ia3"``, ``"vera"``.
-        use_gating: gate by the mean of a sigmoid over the sequence, instead of alpha / r.
-        use_dora, vera_d, vera_b: DoRA (Liu et al. 2024), VeRA (Kopiczko et al. 2024).
-        dtype: name of the torch type of the parameters; ``None``: the base model's.
-        init_weights_seed: seed before each module's initialisation.
+        selfattn_lora: at attentions, self and cross, for the matrices in ``attn_matrices`` (True).
+        intermediate_lora, output_lora: at the first, the second map of feed-forward networks (False).
+        leave_out: layer numbers without modules (none).
+        r, alpha: rank (8) and scale (8); the change is (alpha / r) B A.
+        dropout: probability in [0, 1) on the input (0.0).
+        attn_matrices: any of q, k, v, o (q and v).
+        composition_mode: ``"add"`` (default), or ``"scale"`` for (IA)3, which needs r = 1 and no dropout.
+        init_weights: ``"lora"`` (default; no change at first), ``"bert"``, ``"ia3"``, ``"vera"``.
+        use_gating: gate by the mean of a sigmoid over the sequence, instead of alpha / r (False).
+        vera_d, vera_b: start of VeRA's two trained matrices; a number in either makes it VeRA (None).
+        use_dora: train the magnitude too (False; DoRA).
+        dtype: name of the torch type of the parameters; ``None`` (default): the base model's.
+        init_weights_seed: seed before each module's initialisation (None).
     """
 
     architecture: str | None = field(init=False, default="lora")
     selfattn_lora: bool = True
     intermediate_lora: bool = False
     output_lora: bool = False
-    leave_out: list[int] = field(default_factory=list)
+    leave_out: Sequence[int] = ()
     r: int = 8
-    alpha: int | float = 8
+    alpha: float = 8
     dropout: float = 0.0
-    attn_matrices: list[str] = field(default_factory=lambda: ["q", "v"])
+    attn_matrices: Sequence[str] = ("q", "v")
     composition_mode: str = "add"
     init_weights: str = "lora"
     use_gating: bool = False
@@ -50,45 +51,45 @@ class LoRAConfig(AdapterConfig):
 
     def __post_init__(self) -> None:
         self._flags("selfattn_lora", "intermediate_lora", "output_lora", "use_gating", "use_dora")
-        self._is("r", int, 1)
-        self._is("alpha", (int, float))
+        self._layer_numbers("leave_out")
+        self._integer("r", 1)
+        self._number("alpha", as_float=False)
         self._probability("dropout")
-        self._one_of("composition_mode", ("add", "scale"))
-        self._one_of("init_weights", ("lora", "bert", "ia3", "vera"))
-        self._is("init_weights_seed", int, optional=True)
-        self._is("dtype", str, optional=True)
-        for name in ("vera_d", "vera_b"):
-            self._is(name, (int, float), optional=True)
-        self._layers()
-        matrices = (
-            list(self.attn_matrices)
-            if isinstance(self.attn_matrices, (list, tuple, str))
-            else [None]
-        )
-        bad = [name for name in matrices if name not in ATTENTION_MATRICES]
-        if bad:
-            raise ConfigError(
-                f"{type(self).__name__}: attn_matrices={self.attn_matrices!r}; allowed: any of "
-                f"{', '.join(ATTENTION_MATRICES)}."
+        self._one_of("composition_mode", "add", "scale")
+        self._one_of("init_weights", "lora", "bert", "ia3", "vera")
+        self._number("vera_d", optional=True)
+        self._number("vera_b", optional=True)
+        self._text("dtype", optional=True)
+        self._integer("init_weights_seed", optional=True)
+        matrices = self.attn_matrices
+        if not isinstance(matrices, (list, tuple, str)) or not all(
+            name in ATTENTION_MATRICES for name in matrices
+        ):
+            raise self._refuse("attn_matrices", f"any of {', '.join(ATTENTION_MATRICES)}")
+        self._set("attn_matrices", tuple(matrices))
+        if self.composition_mode == "scale" and self.r != 1:
+            raise self._refuse(
+                "r", "1 with composition_mode='scale', which trains one factor a row"
             )
-        object.__setattr__(self, "attn_matrices", matrices)
+        if self.composition_mode == "scale" and self.dropout:
+            raise self._refuse("dropout", "0 with composition_mode='scale'")
 
 
 @dataclass(frozen=True, eq=False)
 class IA3Config(LoRAConfig):
-    """(IA)3: trained scales on keys, values and the feed-forward network (Liu et al. 2022)."""
+    """(IA)3: trained factors on keys, values, feed-forward (Liu et al. 2022, arXiv 2205.05638)."""
 
     intermediate_lora: bool = True
     r: int = 1
-    alpha: int | float = 1
-    attn_matrices: list[str] = field(default_factory=lambda: ["k", "v"])
+    alpha: float = 1
+    attn_matrices: Sequence[str] = ("k", "v")
     composition_mode: str = "scale"
     init_weights: str = "ia3"
 
 
 @dataclass(frozen=True, eq=False)
 class VeraConfig(LoRAConfig):
-    """VeRA: shared random matrices, trained scales (Kopiczko et al. 2024)."""
+    """VeRA: shared frozen random maps, trained scaling (Kopiczko et al. 2024, arXiv 2310.11454)."""
 
     init_weights: str = "vera"
     vera_d: float | None = 0.1
@@ -97,26 +98,26 @@ class VeraConfig(LoRAConfig):
 
 @dataclass(frozen=True, eq=False)
 class DoRAConfig(LoRAConfig):
-    """DoRA: LoRA on the direction, and a trained magnitude (Liu et al. 2024)."""
+    """DoRA: LoRA on the direction and a trained magnitude (Liu et al. 2024, arXiv 2402.09353)."""
 
     use_dora: bool = True
 
 
 @dataclass(frozen=True, eq=False)
 class DvoRAConfig(VeraConfig):
-    """DoRA with VeRA's change of direction."""
+    """DVoRA: DoRA with VeRA's change of direction (Liu et al. 2024, arXiv 2402.09353)."""
 
     use_dora: bool = True
 
 
 @dataclass(frozen=True, eq=False)
 class MTLLoRAConfig(LoRAConfig):
-    """MTL-LoRA: shared low-rank maps, task-specific in between (Yang et al. 2024).
+    """MTL-LoRA: shared maps with a task's own in between (Yang et al. 2024, arXiv 2410.09437).
 
     Attributes:
-        n_up_projection: number of shared up-projections.
-        task_specific_matrix_type: ``"singular_values"`` or ``"linear"``.
-        weights_sharpness: temperature of the softmax over the up-projections.
+        n_up_projection: number of shared up-projections (1).
+        task_specific_matrix_type: ``"singular_values"`` (default) or ``"linear"``.
+        weights_sharpness: temperature of the softmax over the up-projections, above 0 (0.05).
     """
 
     architecture: str | None = field(init=False, default="mtl_lora")
@@ -126,6 +127,6 @@ class MTLLoRAConfig(LoRAConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._is("n_up_projection", int, 1)
-        self._one_of("task_specific_matrix_type", ("singular_values", "linear"))
-        self._is("weights_sharpness", (int, float), 0)
+        self._integer("n_up_projection", 1)
+        self._one_of("task_specific_matrix_type", "singular_values", "linear")
+        self._number("weights_sharpness", above=0, words="a number > 0")

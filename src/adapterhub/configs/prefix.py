@@ -1,7 +1,8 @@
-"""Configurations of prefix tuning and prompt tuning."""
+"""Configuration of prefix tuning."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from adapterhub.configs.base import AdapterConfig
@@ -9,25 +10,25 @@ from adapterhub.configs.base import AdapterConfig
 
 @dataclass(frozen=True, eq=False)
 class PrefixTuningConfig(AdapterConfig):
-    """Trained keys and values before the real ones (Li & Liang 2021).
+    """Trained keys and values before the real ones (Li & Liang 2021, arXiv 2101.00190).
 
     Attributes:
-        encoder_prefix, cross_prefix: in an encoder-decoder's encoder, in its cross-attentions (the
+        encoder_prefix, cross_prefix: in an encoder-decoder's encoder, in its cross-attentions (True; the
             decoder's self-attentions always have one).
-        leave_out: layer numbers without prefix.
-        flat: train keys and values directly, without the network in front.
-        prefix_length: positions.
-        bottleneck_size, non_linearity: of the network in front.
-        dropout: probability in [0, 1) on the prefix.
-        use_gating, shared_gating: gate by the mean of a sigmoid over the sequence; one gate for keys and
-            values, or one each.
-        init_weights_seed: seed before initialisation.
+        leave_out: layer numbers without prefix (none).
+        flat: train keys and values directly, without the network in front (False).
+        prefix_length: positions (30).
+        bottleneck_size, non_linearity: width and activation of the network in front (512, ``"tanh"``).
+        dropout: probability in [0, 1) on the prefix (0.0).
+        use_gating: gate by the mean of a sigmoid over the sequence (False).
+        shared_gating: one gate for keys and values (True), or one each.
+        init_weights_seed: seed before initialisation (None).
     """
 
     architecture: str | None = field(init=False, default="prefix_tuning")
     encoder_prefix: bool = True
     cross_prefix: bool = True
-    leave_out: list[int] = field(default_factory=list)
+    leave_out: Sequence[int] = ()
     flat: bool = False
     prefix_length: int = 30
     bottleneck_size: int = 512
@@ -39,35 +40,9 @@ class PrefixTuningConfig(AdapterConfig):
 
     def __post_init__(self) -> None:
         self._flags("encoder_prefix", "cross_prefix", "flat", "use_gating", "shared_gating")
-        self._is("prefix_length", int, 1)
-        self._is("bottleneck_size", int, 1)
-        self._is("non_linearity", str)
-        self._is("init_weights_seed", int, optional=True)
+        self._layer_numbers("leave_out")
+        self._integer("prefix_length", 1)
+        self._integer("bottleneck_size", 1)
+        self._text("non_linearity")
         self._probability("dropout")
-        self._layers()
-
-
-@dataclass(frozen=True, eq=False)
-class PromptTuningConfig(AdapterConfig):
-    """Trained embeddings before the input's (Lester et al. 2021).
-
-    Attributes:
-        prompt_length: positions.
-        prompt_init: ``"random_uniform"`` or ``"from_string"`` (of ``prompt_init_text``).
-        combine: ``"prefix"``, or ``"prefix_after_bos"``: behind the first token.
-        init_weights_seed: seed before initialisation.
-    """
-
-    architecture: str | None = field(init=False, default="prompt_tuning")
-    prompt_length: int = 10
-    prompt_init: str = "random_uniform"
-    prompt_init_text: str | None = None
-    combine: str = "prefix"
-    init_weights_seed: int | None = None
-
-    def __post_init__(self) -> None:
-        self._is("prompt_length", int, 1)
-        self._one_of("prompt_init", ("random_uniform", "from_string"))
-        self._one_of("combine", ("prefix", "prefix_after_bos"))
-        self._is("prompt_init_text", str, optional=True)
-        self._is("init_weights_seed", int, optional=True)
+        self._integer("init_weights_seed", optional=True)

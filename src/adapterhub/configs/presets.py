@@ -6,8 +6,9 @@ from typing import Any
 
 from adapterhub.configs import bottleneck as bn
 from adapterhub.configs import lora, reft
-from adapterhub.configs.base import AdapterConfig
-from adapterhub.configs.prefix import PrefixTuningConfig, PromptTuningConfig
+from adapterhub.configs.base import AdapterConfig, show
+from adapterhub.configs.prefix import PrefixTuningConfig
+from adapterhub.configs.prompt import PromptTuningConfig
 from adapterhub.configs.union import ConfigUnion, MAMConfig, UniPELTConfig
 from adapterhub.errors import ConfigError, did_you_mean
 
@@ -62,20 +63,32 @@ _CLASSES: dict[str | None, type[AdapterConfig]] = {
 
 
 def register_preset(name: str, config: AdapterConfig) -> None:
-    """Make *config* available under *name*. Raises ConfigError if the name is taken."""
-    if name in ADAPTER_CONFIG_MAP:
-        raise ConfigError(f"There is a configuration '{name}' already.")
+    """Make *config* available under *name*, everywhere a configuration is given as text.
+
+    Args:
+        name: without ``[``, ``]`` and ``|``, which the text language needs, and not ending in ``.json``.
+        config: its class also becomes that of files with its ``architecture``, if that is a new one.
+
+    Raises:
+        ConfigError: a bad name or configuration, or another configuration has the name.
+    """
+    if not isinstance(config, AdapterConfig):
+        raise ConfigError(f"Preset {show(name)}: {show(config)} is no configuration.")
+    bad = not isinstance(name, str) or name != name.strip() or any(c in name for c in "[]|")
+    if bad or not name or name.endswith(".json"):
+        raise ConfigError(f"{show(name)} cannot name a preset: no [, ], |, .json, spaces around.")
+    if ADAPTER_CONFIG_MAP.get(name, config) != config:
+        raise ConfigError(f"There is another configuration '{name}' already.")
     ADAPTER_CONFIG_MAP[name] = config
     _CLASSES.setdefault(config.architecture, type(config))
 
 
-def config_class(architecture: Any, data: dict[str, Any]) -> type[AdapterConfig]:
+def config_class(architecture: Any) -> type[AdapterConfig]:
     """Return the class of a stored configuration, from its key ``architecture``."""
-    try:
+    if architecture is None or (isinstance(architecture, str) and architecture in _CLASSES):
         return _CLASSES[architecture]
-    except (KeyError, TypeError):
-        known = [str(name) for name in _CLASSES if name]
-        raise ConfigError(
-            f"Unknown architecture {architecture!r}; known: {', '.join(known)}."
-            f"{did_you_mean(str(architecture), known)}"
-        ) from None
+    known = [str(name) for name in _CLASSES if name]
+    raise ConfigError(
+        f"Unknown architecture {show(architecture)}; known: {', '.join(known)}."
+        f"{did_you_mean(str(architecture), known) if isinstance(architecture, str) else ''}"
+    )

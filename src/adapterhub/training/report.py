@@ -14,7 +14,8 @@ from rich.table import Table
 
 from adapterhub.training.evaluate import Result
 
-HEADER = ("method", "accuracy, %", "trained", "%", "MB on disk", "s/step", "peak MB")
+#: "MB" is what has to be kept on disk besides the base model.
+HEADER = ("method", "accuracy, %", "trained", "%", "MB", "s/step", "peak MB")
 
 
 def rows(results: Sequence[Result]) -> list[tuple[str, ...]]:
@@ -50,7 +51,11 @@ def rich_table(title: str, header: Sequence[str], cells: Sequence[Sequence[str]]
     """Return a Rich table; the first column is text, the others are numbers."""
     table = Table(title=title, title_justify="left", header_style="bold")
     for index, name in enumerate(header):
-        table.add_column(name, justify="left" if index == 0 else "right")
+        table.add_column(
+            name,
+            justify="left" if index == 0 else "right",
+            no_wrap=index == 0 and name != "sentence",
+        )
     for row in cells:
         table.add_row(*map(escape, row))
     return table
