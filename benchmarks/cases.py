@@ -73,13 +73,15 @@ def fusion(model: Any, number: int) -> Any:
 
 def parallel(model: Any, number: int) -> Any:
     """Run bottlenecks in parallel on copies of the batch."""
-    model.set_active_adapters(Parallel(*many(model, "seq_bn", number)))
+    names = many(model, "seq_bn", number)
+    model.set_active_adapters(Parallel(*names))
     return model
 
 
 def routed(model: Any, method: str, number: int) -> Any:
     """Let a tensor choose each row's adapter."""
-    model.set_active_adapters(Route(*many(model, method, number)))
+    names = many(model, method, number)
+    model.set_active_adapters(Route(*names))
     return model
 
 

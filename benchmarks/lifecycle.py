@@ -64,9 +64,7 @@ def _prepare(spec: Spec, base: Any, options: Options) -> Iterator[Record]:
         yield _spread(spec, f"init and first add, {method}", values)
 
 
-def _files(
-    spec: Spec, base: Any, method: str, folder: Path, options: Options
-) -> Iterator[Record]:
+def _files(spec: Spec, base: Any, method: str, folder: Path, options: Options) -> Iterator[Record]:
     number = 20 if options.quick else 100
     source = twin(base)
     names = cases.many(source, method, number)

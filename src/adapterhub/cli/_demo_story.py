@@ -40,7 +40,7 @@ IDENTIFIER = f"{TASK}/{SUBTASK}@{OWNER}"
 COMPARED = 200
 
 FULL_BUDGETS = {
-    "compare": Budget(700, evaluations=5),
+    "compare": Budget(700, evaluations=5, validation_texts=500),
     "domain": Budget(150, evaluations=2),
     "fusion": Budget(120, evaluations=1),
     "parallel": Budget(0, test_texts=300),
