@@ -80,7 +80,8 @@ def line(record: Record) -> str:
     """Return one figure as a line."""
     spread = "" if record.low == record.high else f"  ({record.low:.3f} to {record.high:.3f})"
     note = f"  {record.note}" if record.note else ""
-    return f"{record.suite:9} {record.model:5} {record.case:34} {record.value:9.3f} {record.unit}{spread}{note}"
+    head = f"{record.suite:9} {record.model:5} {record.case:34}"
+    return f"{head} {record.value:9.3f} {record.unit}{spread}{note}"
 
 
 def markdown(facts: dict[str, str], records: list[Record]) -> str:
