@@ -104,7 +104,10 @@ def attend(
         attention_mask: ``None``, 2-D (flash), or (batch, 1, queries, keys) boolean or additive.
     """
     slot: Any = module._modules[NAME]._modules["kv"]  # type: ignore[union-attr]
-    implementation: str = module.config.base._attn_implementation  # type: ignore
+    config: Any = module.config
+    # Another thread may have ended the setup that needed the view after this one looked it up.
+    base = config.base if isinstance(config, ConfigView) else config
+    implementation: str = base._attn_implementation
     function = _BACKENDS.get((type(module), implementation)) or backend(
         type(module), implementation
     )
