@@ -16,6 +16,13 @@ METHODS = {
     "double_seq_bn": "double_seq_bn",
     "par_bn": "par_bn",
     "lora_qv": "lora[attn_matrices=['q','v']]",
+    "lora all": "lora[attn_matrices=['q','k','v','o'],intermediate_lora=True,output_lora=True]",
+    "dora_qv": "dora",
+    "vera_qv": "vera[r=16]",
+    "ia3": "ia3",
+    "compacter": "compacter[reduction_factor=16]",
+    "loreft": "loreft[dropout=0.0]",
+    "prompt": "prompt_tuning[prompt_length=30]",
     "prefix flat": "prefix_tuning_flat",
     "prefix MLP": "prefix_tuning",
 }

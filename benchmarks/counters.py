@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 from collections import Counter
 from collections.abc import Callable
@@ -53,12 +54,15 @@ def python_calls(call: Callable[[], Any]) -> Counter[str]:
         if event == "call":
             seen[frame.f_code.co_filename, frame.f_code.co_name] += 1
 
-    previous = sys.getprofile()
+    previous, collecting = sys.getprofile(), gc.isenabled()
+    gc.disable()  # finalizers of somebody else's objects would be counted
     sys.setprofile(note)
     try:
         call()
     finally:
         sys.setprofile(previous)
+        if collecting:
+            gc.enable()
     named: Counter[str] = Counter()
     for (file, function), number in seen.items():
         path = Path(file)

@@ -14,6 +14,7 @@ Everything public is importable from here; names are loaded when they are first 
 from __future__ import annotations
 
 import importlib
+import importlib.util
 from typing import TYPE_CHECKING, Any
 
 from adapterhub._version import __version__
@@ -43,8 +44,51 @@ _HOME = {
     ),
     "adapterhub.model": ("AdapterHandle", "AdapterSetup", "attach", "init"),
     "adapterhub.model.auto": ("AutoAdapterModel",),
+    "adapterhub.model.interface": ("AdapterModelInterface",),
+    "adapterhub.model.legacy": ("AdapterType",),
+    "adapterhub.model.peer": (
+        "ADAPTER_MODEL_MAPPING",
+        "AdapterArguments",
+        "AdapterLayerBase",
+        "AdapterMethod",
+        "ComposableAdapterLayerBase",
+        "EmbeddingAdaptersMixin",
+        "ForwardContext",
+        "InvertibleAdaptersMixin",
+        "InvertibleAdaptersWrapperMixin",
+        "ModelAdaptersMixin",
+        "ModelWithFlexibleHeadsAdaptersMixin",
+        "ModelWithHeadsAdaptersMixin",
+        "MultiTaskConfig",
+        "get_adapter_config_hash",
+        "init_adapters_config",
+        "load_model",
+        "setup_adapter_training",
+    ),
+    "adapterhub.model.stored": ("ModelAdaptersConfig",),
+    "adapterhub.heads": (
+        "BertStyleMaskedLMHead",
+        "BiaffineParsingHead",
+        "CausalLMHead",
+        "ClassificationHead",
+        "DependencyParsingOutput",
+        "ImageClassificationHead",
+        "MultiHeadOutput",
+        "MultiLabelClassificationHead",
+        "MultipleChoiceHead",
+        "PredictionHead",
+        "QuestionAnsweringHead",
+        "Seq2SeqLMHead",
+        "TaggingHead",
+    ),
     "adapterhub.training": ("AdapterTrainer", "Seq2SeqAdapterTrainer"),
     "adapterhub.hub": ("Hub",),
+    "adapterhub.hub.listing": (
+        "ADAPTER_CACHE",
+        "AdapterInfo",
+        "get_adapter_info",
+        "list_adapters",
+    ),
 }
 _OWNER = {name: module for module, names in _HOME.items() for name in names}
 
@@ -54,16 +98,23 @@ def __getattr__(name: str) -> Any:
         return getattr(importlib.import_module(_OWNER[name]), name)
     if name.startswith("_"):
         raise AttributeError(name)
+    if importlib.util.find_spec(f"{__name__}.{name}") is not None:
+        # `from adapterhub import configs` asks here first; rooms below must not load those above.
+        return importlib.import_module(f"{__name__}.{name}")
     configs = importlib.import_module("adapterhub.configs")
     if hasattr(configs, name):
         return getattr(configs, name)
     if name.endswith("AdapterModel"):
         return getattr(importlib.import_module("adapterhub.model.auto"), name)
+    legacy = importlib.import_module("adapterhub.model.legacy")
+    if legacy.knows(name):
+        return getattr(legacy, name)
     raise AttributeError(f"module 'adapterhub' has no attribute '{name}'")
 
 
 def __dir__() -> list[str]:
-    return sorted({*_OWNER, "__version__"})
+    configs = importlib.import_module("adapterhub.configs")
+    return sorted({*_OWNER, *configs.__all__, "__version__"})
 
 
 if TYPE_CHECKING:

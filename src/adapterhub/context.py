@@ -29,6 +29,9 @@ class Context:
         cache: values shared by the layers of one forward pass.
         collect: where attention weights and gates go, if somebody asked.
         heads: the head setup of an :class:`AdapterSetup`, or ``None``.
+        sequence: what the running sub-model was told about its sequence (padding, cache), where needed.
+        prompt: mask (or ``None``), length, and length at the decoder of the prompt inside ``generate``.
+        prompts: what was inserted before the input, by slot index; ``prompted``: it is done already.
         opened_by: the module whose forward opened this context; ``outer``: the context before it.
     """
 
@@ -42,10 +45,14 @@ class Context:
         "outer",
         "override",
         "override_plans",
+        "prompt",
+        "prompted",
+        "prompts",
         "replacements",
         "replicated",
         "residuals",
         "rows",
+        "sequence",
     )
 
     def __init__(
@@ -58,6 +65,9 @@ class Context:
         open: bool = False,
         collect: dict[str, Any] | None = None,
         heads: Any = None,
+        sequence: Any = None,
+        prompt: Any = None,
+        prompted: bool = False,
     ) -> None:
         self.override = override
         self.override_plans = override_plans
@@ -67,6 +77,10 @@ class Context:
         self.open = open
         self.collect = collect
         self.heads = heads
+        self.sequence = sequence
+        self.prompt = prompt
+        self.prompted = prompted
+        self.prompts: dict[int, Any] = {}
         self.residuals: dict[int, torch.Tensor] = {}
         self.replacements: dict[int, torch.Tensor] = {}
         self.cache: dict[Any, Any] = {}
@@ -88,6 +102,9 @@ class Context:
             "open": self.open,
             "collect": self.collect,
             "heads": self.heads,
+            "sequence": self.sequence,
+            "prompt": self.prompt,
+            "prompted": self.prompted,
         }
         settings.update(changes)
         return Context(**settings)

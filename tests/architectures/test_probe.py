@@ -65,12 +65,12 @@ def test_a_wrong_row_is_corrected(model_type: str, sublayer: str, wrong: dict[st
         assert any(f".*.{sublayer}.{point}: the row says" in text for text in report.findings)
 
 
-def test_a_fused_layout_that_is_not_so_is_taken_out() -> None:
+def test_a_fused_layout_that_is_not_so_is_corrected() -> None:
     model = tiny_model("gpt_neox")
     row = detect_and_probe(model).corrected
     report = probe(model, _change(row, "self", qkv=Fused("attention.query_key_value")))
     assert report.corrected == row
-    assert any("not cut into three" in text for text in report.findings)
+    assert any("was seen to hold q, k and v (grouped)" in text for text in report.findings)
 
 
 def test_a_module_that_runs_twice_is_not_taken_for_out() -> None:
@@ -86,7 +86,7 @@ def test_a_module_that_runs_twice_is_not_taken_for_out() -> None:
 
 
 def test_shared_layers_are_said_to_be_shared() -> None:
-    findings = detect_and_probe(tiny_model("albert")).findings
+    findings = detect_and_probe(tiny_model("albert", num_hidden_groups=1)).findings
     assert any("runs 2 times a forward" in text for text in findings)
 
 

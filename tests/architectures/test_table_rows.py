@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
+
 import pytest
 import torch
 
@@ -10,16 +12,40 @@ from adapterhub.architectures.probe import probe
 from tests.architectures.tiny import tiny_model
 
 TOPOLOGY = {
-    "bert": "post",
-    "roberta": "post",
-    "xlm-roberta": "post",
-    "distilbert": "post",
+    "albert": "post",
     "bart": "post",
+    "bert": "post",
+    "bert-generation": "post",
+    "clip": "pre",
+    "clip_text_model": "pre",
+    "clip_vision_model": "pre",
+    "distilbert": "post",
+    "electra": "post",
     "gpt2": "pre",
+    "gptj": "parallel",
     "llama": "pre",
+    "mbart": "pre",
+    "mistral": "pre",
+    "mt5": "pre",
+    "phi": "parallel",
+    "plbart": "post",
+    "qwen2": "pre",
     "qwen3": "pre",
+    "roberta": "post",
     "t5": "pre",
     "vit": "pre",
+    "whisper": "pre",
+    "xlm-roberta": "post",
+}
+#: Rows that say where adapters of the ``adapters`` library act, which is not quite what the forward shows.
+BY_FILES = {
+    "beit": {"self.out", "ffn.out"},  # after the scale of the branch, which is no module
+    "deberta": {"self.qkv"},  # thirds of a projection that is laid out head by head
+    "deberta-v2": {"self.residual"},  # the query projection also runs on the positions
+    "gemma2": {"self.out", "self.norm", "ffn.out", "ffn.norm"},  # before the norms on the outputs
+    "gemma3_text": {"self.out", "self.norm", "ffn.out", "ffn.norm"},
+    "modernbert": {"self.out", "self.norm", "ffn.out", "ffn.residual"},
+    "xmod": {"self.norm"},
 }
 
 
@@ -27,7 +53,7 @@ TOPOLOGY = {
 FAMILIES = sorted(TOPOLOGY)
 
 
-@pytest.mark.parametrize("model_type", FAMILIES)
+@pytest.mark.parametrize("model_type", [*FAMILIES, *BY_FILES])
 def test_every_path_of_the_row_is_in_the_model(model_type: str) -> None:
     resolved = resolve(tiny_model(model_type))
     assert resolved.row is TABLE[model_type]
@@ -53,6 +79,20 @@ def test_the_forward_confirms_the_row(model_type: str) -> None:
     assert all(check.confirmed for check in report.sites.values())
 
 
+@pytest.mark.parametrize("model_type", BY_FILES)
+def test_the_forward_shows_all_but_what_files_ask_for(model_type: str) -> None:
+    row = TABLE[model_type]
+    report = probe(tiny_model(model_type), row)
+    assert report.confirmed
+    changed = set()
+    for ours, seen in zip(row.stacks, report.corrected.stacks, strict=True):
+        for name, sub in ours.sublayers.items():
+            other = seen.sublayers[name]
+            points = [f.name for f in fields(sub) if getattr(sub, f.name) != getattr(other, f.name)]
+            changed |= {f"{name}.{point}" for point in points}
+    assert changed == BY_FILES[model_type]
+
+
 @pytest.mark.parametrize(
     ("model_type", "topology"), [("bert", "post"), ("roberta", "post"), ("gpt2", "pre")]
 )
@@ -71,4 +111,4 @@ def test_cross_attention_is_confirmed_when_it_runs(model_type: str, topology: st
 
 def test_every_row_is_checked_here() -> None:
     known = {name for name, row in TABLE.items() if row.source == "table"}
-    assert known == set(FAMILIES), "add a tiny config and a topology for the new row"
+    assert known == {*FAMILIES, *BY_FILES}, "add a tiny config and a topology for the new row"

@@ -192,7 +192,13 @@ def test_folder_without_adapter(model: Any, tmp_path: Path) -> None:
 
 def test_failed_add_leaves_nothing(model: Any) -> None:
     before = Unchanged(model)
-    for bad in ("lora[r=0]", "nonsense", "seq_bn[reduction_factor={'0': 2}]", "ia3", "compacter"):
+    for bad in (
+        "lora[r=0]",
+        "nonsense",
+        "compacter[phm_dim=7]",
+        "vera|dvora",
+        "seq_bn[reduction_factor={'0': 2}]",
+    ):
         with pytest.raises(AdapterHubError):
             model.add_adapter("new", config=bad)
         before.check()

@@ -14,30 +14,38 @@ import adapterhub
 from adapterhub.composition import BLOCKS
 
 #: Adapter methods, heads and operations that later work brings; cases with them are not replayed yet.
-LATER = (
-    "compacter",
-    "dora",
-    "dvora",
-    "ia3",
-    "mtl",
-    "multitask",
-    "phm",
-    "prompt",
-    "reft",
-    "to_flex",
-    "vera",
-)
+LATER = ("mtl_mtl",)
 FAMILIES = (
+    "albert",
     "bart",
+    "beit",
     "bert",
+    "bert-generation",
+    "clip",
+    "deberta",
+    "deberta-v2",
     "distilbert",
+    "electra",
+    "encoder-decoder",
+    "gemma2",
+    "gemma3_text",
     "gpt2",
+    "gptj",
     "llama",
+    "mbart",
+    "mistral",
+    "modernbert",
+    "mt5",
+    "phi",
+    "plbart",
+    "qwen2",
     "qwen3",
     "roberta",
     "t5",
     "vit",
+    "whisper",
     "xlm-roberta",
+    "xmod",
 )
 
 
@@ -53,14 +61,7 @@ def block(tree: Any) -> Any:
 def in_scope(entry: dict[str, Any]) -> bool:
     """Whether a case uses only what is there by now."""
     name = entry["id"].lower()
-    kind = name.split("__")[1]
-    if entry["family"] not in FAMILIES or any(word in name for word in LATER):
-        return False
-    if kind in ("a", "e"):  # averaging adapters' weights, ejecting prefixes
-        return False
-    return not any(
-        "lm" in head.split("_") or "dependency" in head for head in entry.get("heads", [])
-    )
+    return entry["family"] in FAMILIES and not any(word in name for word in LATER)
 
 
 def load_model(root: Path, case: dict[str, Any]) -> Any:
@@ -88,8 +89,14 @@ def run_step(model: Any, step: dict[str, Any], folder: Path) -> None:
         model.active_head = options["head"]
     elif name == "reset_adapter":
         model.reset_adapter()
-    elif name == "merge_adapter":
-        model.merge_adapter(options["name"])
+    elif name in ("merge_adapter", "eject_prefix_tuning"):
+        getattr(model, name)(options["name"])
+    elif name == "average_adapter":
+        model.average_adapter(options.pop("name"), options.pop("adapters"), **options)
+    elif name == "average_head":
+        model.average_head(options["name"], options["heads"], weights=options["weights"])
+    elif name == "share_parameters":
+        model.share_parameters(options["adapters"])
     else:
         getattr(model, name)(folder / options.pop("dir"), **options)
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from adapterhub.errors import CompositionError
 from tests.conftest import shared_folder
 from tests.golden.replay import in_scope, replay
 
@@ -43,8 +44,16 @@ def test_all_recorded_cases(shared: Path, chunk: int) -> None:
     assert len(differences) > 20
 
 
+def _difference(root: Path, case: str) -> float:
+    """Replay a case that may be refused."""
+    try:
+        return replay(root, case)
+    except CompositionError:
+        return float("inf")
+
+
 @pytest.mark.slow
 def test_deviations_still_deviate(shared: Path) -> None:
     """A deviation that has come to reproduce must leave the list."""
-    values = {case: replay(shared / "golden", case) for case in DEVIATIONS}
+    values = {case: _difference(shared / "golden", case) for case in DEVIATIONS}
     assert all(value > TOLERANCE for value in values.values()), values

@@ -193,7 +193,7 @@ def test_from_config_makes_the_same_layers(bert: Any) -> None:
 
 def test_unknown_types_name_the_nearest(bert: Any) -> None:
     with pytest.raises(
-        UnknownAdapterError, match=r"Did you mean 'tagging'\?.*Known: classification"
+        UnknownAdapterError, match=r"Did you mean 'tagging'\?.*Known: audio_classification"
     ):
         bert.add_prediction_head_from_config("x", {"head_type": "taging"})
     with pytest.raises(UnknownAdapterError, match="Unknown head type None"):

@@ -11,22 +11,21 @@ from dataclasses import dataclass, field, replace
 
 from torch import nn
 
+from adapterhub.architectures.paths import find, join, parent_of
 from adapterhub.architectures.rows import Fused, Sublayer
 from adapterhub.architectures.structure import (
     CONCAT_NAMES,
     Attention,
     children_with_weights,
     expert_lists,
-    find,
     find_attentions,
     inside,
     is_dropout,
     is_mixed_by_tensor,
     is_norm,
-    join,
     linears,
     on_interface,
-    parent_of,
+    scores_inline,
     widths,
 )
 
@@ -94,14 +93,9 @@ def _add_attention(parts: BlockParts, block: nn.Module, attention: Attention) ->
             parts.notes.append(
                 f"{attention.qkv}: a fused projection of unknown layout, so q, k and v are left out"
             )
-    if attention.low_rank:
+    if not _takes_prefixes(core):
         parts.notes.append(
-            f"{attention.core}: keys and values come from one low-rank projection, so k, v and kv "
-            "are left out"
-        )
-    elif not on_interface(core):
-        parts.notes.append(
-            f"{attention.core}: does not use the attention interface, so kv (prefixes) is left out"
+            f"{attention.core}: has no softmax over keys that could be seen, so kv (prefixes) is left out"
         )
     if attention.o is None:
         parts.notes.append(f"{attention.core}: output projection o not found")
@@ -111,9 +105,16 @@ def _add_attention(parts: BlockParts, block: nn.Module, attention: Attention) ->
         v=attention.v,
         qkv=qkv,
         o=attention.o,
-        kv=attention.core if on_interface(core) and not attention.low_rank else None,
+        k_v=None
+        if attention.k_v is None
+        else Fused(attention.k_v, parts=("k", "v"), layout="grouped"),
+        kv=attention.core if _takes_prefixes(core) else None,
     )
     parts.homes[name] = attention.container
+
+
+def _takes_prefixes(core: nn.Module) -> bool:
+    return on_interface(core) or scores_inline(core)
 
 
 def _looks_concatenated(block: nn.Module, path: str) -> bool:

@@ -14,20 +14,18 @@ from typing import Any
 from torch import nn
 
 from adapterhub.architectures.blocks import BlockParts, read_block
+from adapterhub.architectures.paths import blocks_at, find, join, parent_of
 from adapterhub.architectures.resolve import base_model_of
 from adapterhub.architectures.rows import Row, StackRow, Sublayer
 from adapterhub.architectures.structure import (
     expert_lists,
-    find,
     has_attention,
     is_attention,
     is_list,
     is_mixed_by_tensor,
     is_norm,
-    join,
     linears,
     merge_paths,
-    parent_of,
 )
 from adapterhub.errors import ArchitectureError
 
@@ -88,7 +86,32 @@ def find_stacks(base: nn.Module) -> list[str]:
     """Return the paths of the block lists in *base*, in registration order."""
     found: list[str] = []
     _collect(base, "", found)
-    return found or _mixer_stacks(base)
+    return _joined(base, found or _mixer_stacks(base))
+
+
+def _joined(base: nn.Module, paths: list[str]) -> list[str]:
+    """Write the block lists of groups or stages (``groups.0.layers``, …) as one (``groups.*.layers``)."""
+    result: list[str] = []
+    for path in paths:
+        parts = path.split(".")
+        numbered = [i for i, part in enumerate(parts[:-1]) if part.isdigit()]
+        if len(numbered) == 1:
+            number = numbered[0]
+            pattern = ".".join([*parts[:number], "*", *parts[number + 1 :]])
+            blocks = {id(block.module) for block in blocks_at(base, pattern)}
+            others = [p for p in paths if _is_like(p, pattern)]
+            apart = [find(base, p) for p in others]
+            if len(others) > 1 and blocks == {id(b) for o in apart if o for b in o.children()}:
+                path = pattern
+        if path not in result:
+            result.append(path)
+    return result
+
+
+def _is_like(path: str, pattern: str) -> bool:
+    pairs = list(zip(path.split("."), pattern.split("."), strict=False))
+    same = path.count(".") == pattern.count(".")
+    return same and all(one == two or (two == "*" and one.isdigit()) for one, two in pairs)
 
 
 def _collect(module: nn.Module, path: str, found: list[str]) -> None:
@@ -195,12 +218,11 @@ def _by_words(text: str, table: tuple[tuple[str, tuple[str, ...]], ...]) -> str 
 
 def _is_causal(base: nn.Module, config: Any, path: str) -> bool:
     """Whether the stack sees only the past: by the attention's flag, else by the family's heads."""
-    blocks = find(base, path)
-    assert blocks is not None
-    for module in blocks.modules():
-        flag = getattr(module, "is_causal", None)
-        if isinstance(flag, bool):
-            return flag
+    for place in blocks_at(base, path):
+        for module in place.module.modules():
+            flag = getattr(module, "is_causal", None)
+            if isinstance(flag, bool):
+                return flag
     from transformers.models.auto.modeling_auto import (
         MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
         MODEL_FOR_MASKED_LM_MAPPING_NAMES,
@@ -215,9 +237,8 @@ def _is_causal(base: nn.Module, config: Any, path: str) -> bool:
 
 
 def _read_stack(base: nn.Module, name: str, path: str, encoded: bool) -> tuple[StackRow, list[str]]:
-    blocks = find(base, path)
-    assert blocks is not None
-    children = list(blocks.children())
+    places = blocks_at(base, path)
+    children = [place.module for place in places]
     norm_first = _ends_with_norm(base, path)
     parts = [read_block(block, norm_first) for block in children]
     homes = frozenset(p.homes["ffn"].split(".")[0] for p in parts if p.homes.get("ffn"))
@@ -226,7 +247,7 @@ def _read_stack(base: nn.Module, name: str, path: str, encoded: bool) -> tuple[S
             parts[index] = read_block(block, norm_first, homes)
     sublayers, notes = _merge(children, parts)
     decoding = name.startswith("decoder") and ("cross" in sublayers or encoded) and encoded
-    embed = None if decoding else f">{path}.0"
+    embed = None if decoding else f">{places[0].path}"
     bias = _shared_position_bias(children, sublayers.get("self"))
     return StackRow(name, path, sublayers, embed=embed, position_bias=bias), notes
 
@@ -247,8 +268,11 @@ def _merge(
             continue
         values: dict[str, Any] = {}
         for entry in fields(Sublayer):
-            if entry.name == "qkv":
-                values["qkv"] = next((sub.qkv for _, sub in having if sub.qkv), None)
+            if entry.name in ("qkv", "k_v", "gate_up"):
+                given = (getattr(sub, entry.name) for _, sub in having)
+                values[entry.name] = next((fused for fused in given if fused), None)
+                continue
+            if entry.name in ("norm_on", "swapped", "sees_sum"):
                 continue
             path, wrong = merge_paths((block, getattr(sub, entry.name)) for block, sub in having)
             values[entry.name] = path
@@ -269,6 +293,7 @@ def _ends_with_norm(base: nn.Module, path: str) -> bool:
     """Whether a norm follows the list of blocks: the mark of pre-LN stacks."""
     from transformers import PreTrainedModel
 
+    path = path.partition(".*")[0]
     while path:
         owner, name = find(base, parent_of(path)), path.rpartition(".")[2]
         assert owner is not None

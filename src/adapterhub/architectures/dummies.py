@@ -1,96 +1,19 @@
-"""Small stand-ins: inputs that most models accept, and configs cut down to build at once."""
+"""Stand-ins for real inputs, which most models accept: :func:`candidates`, :func:`runnable_parts`."""
 
 from __future__ import annotations
 
 import inspect
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import nn
 
+from adapterhub.architectures.paths import blocks_at
+from adapterhub.architectures.rows import Row
+from adapterhub.architectures.sizes import hidden_size
+
 BATCH, LENGTH = 2, 8
-
-#: Upper bounds by name of a config's field. What is smaller already stays.
-_CAPS: dict[str, int] = {
-    **dict.fromkeys(("hidden_size", "d_model", "dim", "n_embd", "embed_dim", "embedding_size"), 32),
-    **dict.fromkeys(
-        ("emb_dim", "n_embed", "projection_dim", "encoder_hidden_size", "word_embed_proj_dim"), 32
-    ),
-    **dict.fromkeys(("num_attention_heads", "n_head", "n_heads", "num_heads"), 4),
-    **dict.fromkeys(("encoder_attention_heads", "decoder_attention_heads"), 4),
-    **dict.fromkeys(("num_key_value_heads", "num_kv_heads"), 2),
-    **dict.fromkeys(("num_hidden_layers", "n_layer", "n_layers", "num_layers", "num_blocks"), 2),
-    **dict.fromkeys(("encoder_layers", "decoder_layers", "num_decoder_layers"), 2),
-    **dict.fromkeys(
-        ("intermediate_size", "d_ff", "hidden_dim", "ffn_dim", "n_inner", "ffn_hidden_size"), 48
-    ),
-    **dict.fromkeys(("encoder_ffn_dim", "decoder_ffn_dim", "moe_intermediate_size"), 48),
-    **dict.fromkeys(("shared_expert_intermediate_size", "block_ffn_hidden_size"), 48),
-    **dict.fromkeys(("head_dim", "d_kv", "attention_head_size", "v_head_dim", "kv_channels"), 8),
-    **dict.fromkeys(("qk_nope_head_dim", "qk_rope_head_dim", "rotary_dim"), 8),
-    **dict.fromkeys(("mamba_n_heads", "n_mamba_heads"), 4),
-    **dict.fromkeys(("mamba_d_head", "mamba_headdim", "mamba_d_state"), 16),
-    **dict.fromkeys(
-        ("cross_attention_hidden_size", "hidden_size_per_layer_input", "lru_width"), 32
-    ),
-    **dict.fromkeys(("q_lora_rank", "kv_lora_rank"), 16),
-    **dict.fromkeys(("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts"), 4),
-    **dict.fromkeys(("num_experts_per_tok", "moe_top_k", "top_k_experts"), 2),
-    **dict.fromkeys(("n_group", "topk_group", "n_shared_experts"), 1),
-    **dict.fromkeys(("image_size",), 32),
-    **dict.fromkeys(("patch_size",), 8),
-    **dict.fromkeys(("max_source_positions",), 32),
-    **dict.fromkeys(
-        ("max_position_embeddings", "n_positions", "max_target_positions", "n_ctx"), 256
-    ),
-}
-_VOCABULARY = 160
-#: Stand-ins for fields that a default config leaves open.
-_DEFAULTS = {
-    "num_key_value_heads": 4,
-    "n_routed_experts": 4,
-    "num_experts_per_tok": 2,
-    "n_shared_experts": 1,
-}
-
-
-def shrink(config: Any) -> Any:
-    """Return *config* with widths, depths and vocabularies cut down in place, sub-configs too.
-
-    Enough for most families; a few constrain their sizes further and then fail to build.
-    """
-    for name, value in list(vars(config).items()):
-        if hasattr(value, "model_type") and hasattr(value, "to_dict"):
-            shrink(value)
-        elif isinstance(value, bool) or not isinstance(value, int):
-            continue
-        elif name in _CAPS and value > _CAPS[name]:
-            setattr(config, name, _CAPS[name])
-        elif name.endswith("vocab_size") and value > _VOCABULARY and "type" not in name:
-            setattr(config, name, _VOCABULARY)
-        elif name.endswith(("_token_id", "_token_index")) and value >= _VOCABULARY:
-            setattr(config, name, _VOCABULARY - 1)
-    if "vocab_size" in vars(config) and config.vocab_size is None:
-        config.vocab_size = _VOCABULARY
-        config.pad_token_id = (
-            1 if getattr(config, "pad_token_id", 1) is None else config.pad_token_id
-        )
-    for name, default in _DEFAULTS.items():
-        if name in vars(config) and getattr(config, name) is None:
-            setattr(config, name, default)
-    if isinstance(getattr(config, "kv_lora_rank", None), int):
-        config.num_key_value_heads = config.num_attention_heads
-        config.qk_head_dim = config.qk_nope_head_dim + config.qk_rope_head_dim
-    layers = getattr(config, "num_hidden_layers", None)
-    kinds = getattr(config, "layer_types", None)
-    if isinstance(kinds, list) and isinstance(layers, int) and len(kinds) != layers:
-        # One block of every kind, so that hybrids show all they have.
-        unique = list(dict.fromkeys(kinds))
-        config.num_hidden_layers = max(layers, len(unique))
-        config.layer_types = (unique * layers)[: config.num_hidden_layers]
-    if isinstance(getattr(config, "first_k_dense_replace", None), int):
-        config.first_k_dense_replace = 1
-    return config
 
 
 def dummy_inputs(model: nn.Module) -> dict[str, Any]:
@@ -147,6 +70,199 @@ def dummy_inputs(model: nn.Module) -> dict[str, Any]:
     if "use_cache" in names:
         made["use_cache"] = False
     return made
+
+
+def candidates(model: nn.Module) -> Iterator[dict[str, Any]]:
+    """Yield inputs for one forward of *model*, the likeliest first: :func:`dummy_inputs` and variations.
+
+    The variations have what some families want besides (boxes, masks, grids of patches) and other shapes of
+    images, videos and spectrograms.
+    """
+    base = dummy_inputs(model)
+    yield base
+    made = {**base, **_besides(model, base)}
+    yield made
+    names = set(inspect.signature(model.forward).parameters)
+    config = getattr(model, "config", None)
+    floats = _Floats(model)
+    if names & {"input_features", "audio_mel"}:
+        yield from _spectrograms(names, config, made, floats)
+    if "input_values" in names:
+        yield {**made, "input_values": floats(BATCH, 1, 4000)}
+        yield {**made, "input_values": floats(BATCH, 16, _hidden(config))}
+    if any(name.endswith("grid_thw") for name in names):
+        yield from _patches(names, config, made, floats)
+    images = names & {"pixel_values", "pixel_values_videos"}
+    if images:
+        shape = _image_shape(config)
+        frames = _first(config, "num_frames", "frames_per_clip") or 4
+        for count in dict.fromkeys((frames, 2, 1)):
+            yield {**made, **{name: floats(BATCH, count, *shape) for name in images}}
+        side = _first(getattr(config, "vision_config", config), "patch_size") or 8
+        if isinstance(side, int) and shape[0] * side * side < 10_000:
+            flat = floats(BATCH, 16, shape[0] * side * side)
+            yield {**made, **dict.fromkeys(images, flat)}
+
+
+def working_inputs(model: nn.Module) -> dict[str, Any] | None:
+    """Return the first of the :func:`candidates` on which *model* runs, ``None`` if it runs on none."""
+    try:
+        for inputs in candidates(model):
+            try:
+                with torch.no_grad(), torch.random.fork_rng(devices=[]):
+                    model(**inputs)
+                return inputs
+            except Exception:  # whatever a stranger's forward raises, it does not run
+                continue
+    except Exception:  # a config that even making inputs stumbles over
+        return None
+    return None
+
+
+class _Floats:
+    """Makes normal floats where the model is, the same ones each time."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self.like = next(model.parameters())
+        self.generator = torch.Generator().manual_seed(1)
+
+    def __call__(self, *shape: int) -> torch.Tensor:
+        values = torch.randn(*shape, generator=self.generator)
+        return values.to(self.like.device, self.like.dtype)
+
+
+def _besides(model: nn.Module, made: dict[str, Any]) -> dict[str, Any]:
+    """Return what a few families want besides the usual inputs."""
+    names = set(inspect.signature(model.forward).parameters) - set(made)
+    config: Any = getattr(model, "config", None)
+    floats = _Floats(model)
+    device, hidden = floats.like.device, _hidden(config)
+    length = _first(config, "context_length", "seq_length") or 32
+    channels = _first(config, "num_input_channels") or 1
+    past = (BATCH, length, channels) if hasattr(config, "num_input_channels") else (BATCH, length)
+    known: dict[str, Any] = {
+        "bbox": torch.arange(4, device=device).expand(BATCH, LENGTH, 4),
+        "inputs_embeds": None if "input_ids" in made else floats(BATCH, LENGTH, hidden),
+        "query_embeds": floats(BATCH, LENGTH, hidden),
+        "noise_embeds": floats(BATCH, LENGTH, hidden),
+        "encoder_hidden_states": None if "input_ids" in made else floats(BATCH, LENGTH, hidden),
+        "context_hidden_states": floats(BATCH, LENGTH, hidden),
+        "visual_feats": floats(BATCH, 4, _first(config, "visual_feat_dim") or hidden),
+        "visual_pos": floats(BATCH, 4, 4).sigmoid(),
+        "past_values": floats(*past),
+        "past_values_padding": torch.zeros(BATCH, length, dtype=torch.long, device=device),
+        "freq": torch.zeros(BATCH, 1, dtype=torch.long, device=device),
+        "lang_ids": torch.zeros(BATCH, dtype=torch.long, device=device),
+        "task_inputs": torch.ones(BATCH, LENGTH, dtype=torch.long, device=device),
+        "pixel_attention_mask": torch.ones(BATCH, 16, dtype=torch.long, device=device),
+        "spatial_shapes": torch.full((BATCH, 2), 4, dtype=torch.long, device=device),
+        "pixel_position_ids": torch.cartesian_prod(torch.arange(4), torch.arange(4))
+        .expand(BATCH, -1, -1)
+        .to(device),
+        "target_sizes": torch.full((BATCH, 2), 4, dtype=torch.long, device=device),
+    }
+    wanted = {name: known[name] for name in names & known.keys() if known[name] is not None}
+    if "input_features" in made and "input_features_mask" in names:
+        frames = made["input_features"].shape[1]
+        wanted["input_features_mask"] = torch.ones(BATCH, frames, dtype=torch.long, device=device)
+    if "pixel_values" in names and "input_ids" in made:
+        wanted["pixel_values"] = floats(BATCH, *_image_shape(config))
+    return wanted
+
+
+def _spectrograms(
+    names: set[str], config: Any, made: dict[str, Any], floats: _Floats
+) -> Iterator[dict[str, Any]]:
+    """Features of sound, time first and time last, with a mask if there is a place for it."""
+    audio = getattr(config, "audio_config", None) or config
+    inner = [value for value in vars(config).values() if hasattr(value, "to_dict")]
+    values = {k: v for source in (*inner, config) for k, v in vars(source).items()}
+    widths = [
+        value
+        for name, value in values.items()
+        if isinstance(value, int)
+        and (any(word in name for word in ("mel", "feat")) or name.startswith("input_"))
+        and 8 <= value <= 1024
+    ]
+    key = "input_features" if "input_features" in names else "audio_mel"
+    positions = _first(audio, "max_source_positions") or 32
+    for width in dict.fromkeys([*widths, 128, 80]):
+        for shape in ((64, width), (width, 64), (width, 2 * positions)):
+            inputs = {**made, key: floats(BATCH, *shape)}
+            for mask in names & {"input_features_mask", "audio_mel_mask"}:
+                time = shape[0] if shape[1] == width else shape[1]
+                kind = torch.bool if mask == "audio_mel_mask" else torch.long
+                value = torch.ones(BATCH, time, dtype=kind, device=floats.like.device)
+                inputs[mask] = ~value if kind is torch.bool else value
+            yield inputs
+
+
+def _patches(
+    names: set[str], config: Any, made: dict[str, Any], floats: _Floats
+) -> Iterator[dict[str, Any]]:
+    """Images as a list of patches, with the grid that each of them has."""
+    vision = getattr(config, "vision_config", None) or config
+    side = _first(vision, "patch_size", "spatial_patch_size") or 8
+    time = _first(vision, "temporal_patch_size") or 1
+    channels = _first(vision, "in_channels", "num_channels", "in_chans") or 3
+    grid = torch.tensor([[1, 4, 4]] * BATCH, device=floats.like.device)
+    grids = {name: grid for name in names if name.endswith("grid_thw")}
+    if "merge_sizes" in names:
+        grids["merge_sizes"] = torch.ones(BATCH, dtype=torch.long, device=grid.device)
+    key = "hidden_states" if "hidden_states" in names else "pixel_values"
+    shapes = [(channels * time * side * side,), (channels * side * side,), (channels, side, side)]
+    for shape in (*shapes, (channels, time, side, side)):
+        yield {**made, **grids, key: floats(BATCH * 16, *shape)}
+        yield {**made, **grids, key: floats(1, BATCH * 16, *shape)}
+
+
+def _hidden(config: Any) -> int:
+    return hidden_size(config) or 32
+
+
+def runnable_parts(model: nn.Module, row: Row) -> list[tuple[nn.Module, dict[str, Any]]]:
+    """Return what has to be called, and with what, so that as many stacks of *row* run as possible.
+
+    The model itself comes first, if it runs on dummy inputs; then sub-models around stacks that did not run
+    by then (a vision tower behind text). Empty if nothing runs.
+    """
+    from transformers import PreTrainedModel
+
+    found: list[tuple[nn.Module, dict[str, Any]]] = []
+    base = model
+    prefix = getattr(model, "base_model_prefix", "")
+    if prefix and isinstance(inner := getattr(model, prefix, None), nn.Module):
+        base = inner
+    firsts = {stack.name: blocks_at(base, stack.layers) for stack in row.stacks}
+    ran: set[str] = set()
+
+    def attempt(part: nn.Module) -> None:
+        handles = [
+            blocks[0].module.register_forward_pre_hook(lambda *_, name=name: names.add(name))
+            for name, blocks in firsts.items()
+            if blocks
+        ]
+        names: set[str] = set()
+        try:
+            inputs = working_inputs(part)
+        finally:
+            for handle in handles:
+                handle.remove()
+        if inputs is not None and (names - ran or part is model):
+            found.append((part, inputs))
+            ran.update(names)
+
+    attempt(model)
+    tried = {id(model)}
+    for name, blocks in firsts.items():
+        path = blocks[0].path if blocks else ""
+        while path and name not in ran:
+            path = path.rpartition(".")[0]
+            owner = base.get_submodule(path)
+            if isinstance(owner, PreTrainedModel) and id(owner) not in tried:
+                tried.add(id(owner))
+                attempt(owner)
+    return found
 
 
 def _token_ids(config: Any, generator: torch.Generator) -> torch.Tensor:

@@ -11,23 +11,29 @@ import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
+from adapterhub.architectures.paths import find, parent_of, which
 from adapterhub.architectures.rows import Fused, StackRow
-from adapterhub.architectures.structure import QKV_NAMES, find, parent_of, which, widths
+from adapterhub.architectures.sizes import Part, fused_parts
+from adapterhub.architectures.structure import QKV_NAMES, widths
 from adapterhub.architectures.trace import first_tensor
+from adapterhub.errors import ArchitectureError
+
+#: Layouts that are looked for, in this order.
+_LAYOUTS = ("concat", "grouped")
 
 
 class LayoutCheck:
     """Watches the fused projections of one stack.
 
-    The layout is ``concat`` with equal parts if the attention cuts its output into three tensors
-    that are its thirds along the last axis, whatever views it takes of them (heads apart or not).
+    A layout is confirmed if among the tensors that the attention computes from the projection's output are
+    the three parts that it foretells, whatever views are taken of them (heads apart or not).
     """
 
     def __init__(self, row: StackRow, blocks: list[nn.Module]) -> None:
         self.stated: dict[str, str] = {}
-        self.seen: dict[tuple[str, int], set[int]] = {}
-        self._pending: tuple[tuple[str, int], torch.Tensor] | None = None
-        self._watched: list[tuple[nn.Module, str, int]] = []
+        self.seen: dict[tuple[str, int], dict[str, set[str]]] = {}
+        self._pending: tuple[tuple[str, int], dict[str, dict[str, torch.Tensor]]] | None = None
+        self._watched: list[tuple[nn.Module, str, int, dict[str, dict[str, Part]]]] = []
         for name, sub in row.sublayers.items():
             if sub.q is not None or name not in ("self", "cross"):
                 continue
@@ -36,16 +42,17 @@ class LayoutCheck:
                 module = find(block, path)
                 if path is not None and module is not None:
                     self.stated[name] = path
-                    self._watched.append((module, name, index))
+                    layouts = _possible(block, path)
+                    self._watched.append((module, name, index, layouts))
 
     @staticmethod
     @contextmanager
     def watching(checks: list[LayoutCheck]) -> Iterator[None]:
         """Watch during the block of a ``with`` statement."""
         handles = [
-            module.register_forward_hook(check._begin(name, index))
+            module.register_forward_hook(check._begin(name, index, layouts))
             for check in checks
-            for module, name, index in check._watched
+            for module, name, index, layouts in check._watched
         ]
         try:
             if handles:
@@ -59,52 +66,84 @@ class LayoutCheck:
             for check in checks:
                 check._pending = None
 
-    def _begin(self, name: str, index: int) -> Any:
+    def _begin(self, name: str, index: int, layouts: dict[str, dict[str, Part]]) -> Any:
         def hook(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
-            self.seen[name, index] = set()
-            self._pending = ((name, index), first_tensor(output).clone())
+            whole = first_tensor(output).clone()
+            self.seen[name, index] = {layout: set() for layout in layouts}
+            self._pending = (
+                (name, index),
+                {
+                    layout: {
+                        point: whole.unflatten(-1, (part.blocks, -1))[
+                            ..., part.start : part.stop
+                        ].flatten(-2)
+                        for point, part in parts.items()
+                    }
+                    for layout, parts in layouts.items()
+                },
+            )
 
         return hook
 
     def look(self, result: Any) -> None:
-        """Compare what a torch function returned with the thirds of the pending projection."""
+        """Compare what a torch function returned with the parts of the pending projection."""
         if self._pending is None:
             return
+        key, layouts = self._pending
         for tensor in result if isinstance(result, tuple | list) else (result,):
-            key, output = self._pending
-            if not isinstance(tensor, torch.Tensor) or 3 * tensor.numel() != output.numel():
+            if not isinstance(tensor, torch.Tensor) or tensor.is_meta:
                 continue
-            for part, third in enumerate(output.chunk(3, -1)):
-                if part not in self.seen[key] and _same(tensor, third):
-                    self.seen[key].add(part)
+            for layout, parts in layouts.items():
+                seen = self.seen[key][layout]
+                for point, part in parts.items():
+                    if point not in seen and tensor.numel() == part.numel() and _same(tensor, part):
+                        seen.add(point)
 
     def correct(self, row: StackRow, findings: list[str]) -> StackRow:
-        """Add the projections seen to be concatenated to *row*, take out those seen not to be."""
+        """Write the layouts that were seen into *row*, take out those that were not."""
         sublayers = dict(row.sublayers)
         for name, path in self.stated.items():
-            seen = [parts for (which_name, _), parts in self.seen.items() if which_name == name]
+            seen = [layouts for (which_name, _), layouts in self.seen.items() if which_name == name]
             if not seen:
                 continue
-            concat = all(parts == {0, 1, 2} for parts in seen)
             sub = sublayers[name]
-            if concat and sub.qkv is None:
-                sublayers[name] = replace(sub, qkv=Fused(path))
+            fitting = [
+                layout
+                for layout in _LAYOUTS
+                if all(block.get(layout) == {"q", "k", "v"} for block in seen)
+            ]
+            if sub.qkv is not None and (sub.qkv.layout in fitting or sub.qkv.blocks > 1):
+                continue
+            if fitting:
+                sublayers[name] = replace(sub, qkv=Fused(path, layout=fitting[0]))
                 findings.append(
-                    f"{row.name}.*.{name}: {path} was seen to hold q, k and v one after the other."
+                    f"{row.name}.*.{name}: {path} was seen to hold q, k and v ({fitting[0]})."
                 )
-            elif not concat and sub.qkv is not None:
+            elif sub.qkv is not None:
                 sublayers[name] = replace(sub, qkv=None)
                 findings.append(
-                    f"{row.name}.*.{name}: {path} is not cut into three equal parts one after the "
-                    "other, so q, k and v are left out."
+                    f"{row.name}.*.{name}: {path} was not seen to be cut into q, k and v in a layout "
+                    f"that is known ({', '.join(_LAYOUTS)}), so they are left out."
                 )
         return replace(row, sublayers=sublayers)
 
 
-def _same(tensor: torch.Tensor, third: torch.Tensor) -> bool:
-    """Whether *tensor* holds the numbers of *third*, (…, width) or (batch, heads, length, dim)."""
-    flat = third.reshape(-1)
-    if tensor.dtype != flat.dtype or tensor.is_meta:
+def _possible(block: nn.Module, path: str) -> dict[str, dict[str, Part]]:
+    """The parts that each layout would have, for those that fit the module's width."""
+    width = widths(find(block, path) or nn.Identity())
+    found = {}
+    for layout in _LAYOUTS:
+        try:
+            found[layout] = fused_parts(block, Fused(path, layout=layout), width[0] if width else 0)
+        except (ArchitectureError, ZeroDivisionError):
+            continue
+    return found
+
+
+def _same(tensor: torch.Tensor, part: torch.Tensor) -> bool:
+    """Whether *tensor* holds the numbers of *part*, (…, width) or (batch, heads, length, dim)."""
+    flat = part.reshape(-1)
+    if tensor.dtype != flat.dtype:
         return False
     if torch.equal(tensor.reshape(-1), flat):
         return True
@@ -119,7 +158,7 @@ def _fused_in(block: nn.Module, core: str | None, o: str | None) -> str | None:
         return None
     for name, child in owner.named_children():
         width = widths(child)
-        if name.lower() in QKV_NAMES and width is not None and width[1] == 3 * width[0]:
+        if name.lower() in QKV_NAMES and width is not None and width[1] > width[0]:
             return f"{home}.{name}" if home else name
     return None
 

@@ -17,11 +17,12 @@ import torch
 from torch import nn
 
 from adapterhub.architectures.detector import detect_with_notes
-from adapterhub.architectures.dummies import dummy_inputs
+from adapterhub.architectures.dummies import dummy_inputs, working_inputs
 from adapterhub.architectures.layout import LayoutCheck
+from adapterhub.architectures.paths import Block, blocks_at, find, which
 from adapterhub.architectures.resolve import base_model_of
 from adapterhub.architectures.rows import Row, StackRow, Sublayer
-from adapterhub.architectures.structure import find, merge_paths, which
+from adapterhub.architectures.structure import merge_paths
 from adapterhub.architectures.trace import BlockTrace, Recorder, first_tensor
 from adapterhub.architectures.wiring import Solver, Topology, Wiring, present
 
@@ -90,12 +91,16 @@ class _StackRun:
     """Recorders and results of one stack."""
 
     row: StackRow
-    blocks: list[nn.Module]
+    places: list[Block]
     recorders: list[Recorder] = field(default_factory=list)
     wirings: dict[int, dict[str, Wiring]] = field(default_factory=dict)
     counts: dict[int, dict[str, int]] = field(default_factory=dict)
     layout: LayoutCheck | None = None
     first_input: torch.Tensor | None = None
+
+    @property
+    def blocks(self) -> list[nn.Module]:
+        return [place.module for place in self.places]
 
 
 def detect_and_probe(model: nn.Module, inputs: dict[str, Any] | None = None) -> ProbeReport:
@@ -140,9 +145,9 @@ def probe(model: nn.Module, row: Row, inputs: dict[str, Any] | None = None) -> P
         report.findings.append("The weights are on the meta device: nothing can be run.")
         return report
     runs = [
-        _StackRun(stack, list(blocks.children()))
+        _StackRun(stack, places)
         for stack in row.stacks
-        if (path := which(base, stack.layers)) and (blocks := find(base, path)) is not None
+        if (places := blocks_at(base, stack.layers))
     ]
     with _undisturbed(model), torch.no_grad():
         for target, given in _targets(model, base, runs, inputs):
@@ -174,7 +179,7 @@ def _targets(
     yield model, inputs
     tried = {id(model)}
     for run in runs:
-        parts = run.row.layers.split("|")[0].split(".")
+        parts = run.places[0].path.split(".")
         for length in range(len(parts), 0, -1):
             if run.wirings:
                 break
@@ -195,6 +200,7 @@ def _run(
         return
     handles: list[Any] = []
     embedded = _EmbedWatch(base, runs)
+    failure = ""
     try:
         for run in runs:
             _hook(run)
@@ -205,12 +211,20 @@ def _run(
             target(**arguments)
     except Exception as error:  # whatever a stranger's forward raises is a finding, not a failure
         first = str(error).strip().split("\n")[0][:160]
-        report.findings.append(
+        failure = (
             f"The forward of {type(target).__name__} failed ({type(error).__name__}: {first})."
         )
     finally:
         for handle in handles:
             handle.remove()
+    if failure and inputs is None and (others := working_inputs(target)) is not None:
+        for run in runs:
+            run.wirings.clear()
+            run.counts.clear()
+        _run(target, others, base, runs, report)
+        return
+    if failure:
+        report.findings.append(failure)
     embedded.apply(runs)
 
 
@@ -353,15 +367,14 @@ def _correct_sublayer(
 
 
 def _check_sites(base: nn.Module, run: _StackRun, row: StackRow, report: ProbeReport) -> None:
-    layers = which(base, row.layers)
     twice: Counter[str] = Counter()
     for index, block in enumerate(run.blocks):
         counts = run.counts.get(index, {})
         for name, sub in row.sublayers.items():
             paths = {point: which(block, getattr(sub, point)) for point in _POINTS}
-            if sub.qkv is not None:
-                fused = which(block, sub.qkv.path)
-                paths.update(dict.fromkeys(sub.qkv.parts, fused))
+            for fused in (sub.qkv, sub.k_v, sub.gate_up):
+                if fused is not None:
+                    paths.update(dict.fromkeys(fused.parts, which(block, fused.path)))
             wiring = run.wirings.get(index, {}).get(name, Wiring())
             for point, path in paths.items():
                 if path is None:
@@ -369,7 +382,7 @@ def _check_sites(base: nn.Module, run: _StackRun, row: StackRow, report: ProbeRe
                 calls = counts.get(path, 0)
                 sound = calls == 1 and (point != "out" or wiring.out == path)
                 key = f"{row.name}.{index}.{name}.{point}"
-                report.sites[key] = SiteCheck(key, f"{layers}.{index}.{path}", calls, sound)
+                report.sites[key] = SiteCheck(key, f"{run.places[index].path}.{path}", calls, sound)
                 if calls != 1 and index in run.counts:
                     twice[f"{row.name}.*.{name}.{point}: {path} runs {calls} times a block"] += 1
     report.findings += [f"{text} ({count} blocks)." for text, count in twice.items()]

@@ -12,11 +12,23 @@ from typing import Any
 
 import torch
 from torch import nn
+from transformers import PreTrainedModel
 
-from adapterhub.architectures.rows import Row, StackRow, Sublayer
+from adapterhub.architectures.paths import Block, blocks_at, find, locate, which
+from adapterhub.architectures.rows import Fused, Row, StackRow, Sublayer
 from adapterhub.architectures.sites import SiteKey
+from adapterhub.architectures.sizes import (
+    block_width,
+    embedding_width,
+    fused_parts,
+    hidden_size,
+    kv_shape,
+    linear_widths,
+    transposed,
+)
+from adapterhub.architectures.structure import on_interface, scores_inline
 from adapterhub.architectures.table import row_for
-from adapterhub.errors import ArchitectureError, did_you_mean
+from adapterhub.errors import ArchitectureError
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,13 +42,19 @@ class ResolvedSite:
         in_features, out_features: widths at the host's input and output (``out``, ``embed``: both
             the hidden size; a part of a fused projection: that part's width).
         slice: for a part of a fused projection its ``(start, stop)`` on the last axis, else ``None``.
+        blocks: the last axis consists of so many equal pieces, and ``slice`` is within each of them.
         fused_parts: all parts of that projection, in output order; empty for a plain one.
         residual: module whose first input is the residual, for ``out`` sites.
-        norm: layer norm after the residual addition, for ``out`` sites of post-LN models.
-        kv_heads, head_dim: shape of one key or value position, for ``kv`` sites.
+        residual_plus: module whose output is added to the residual.
+        norm, norm_on, swapped, sees_sum: see :class:`~adapterhub.architectures.rows.Sublayer`.
+        repeated: two sub-layers of the block share the host; its call after ``residual`` ran is meant.
+        kv_heads, head_dim, value_dim: shape of one key and one value position, for ``kv`` sites.
         bias_host: the attention module that owns the stack's relative position bias.
         peer_path: path in the peer's files, relative to the base model.
+        peer_prefix_key, peer_root: name of the prefix pool in files, and what it hangs on.
         at_input: the place is the host's first input rather than its output.
+        insert_after: for ``prompt`` sites, the embeddings module behind whose output prompts are inserted;
+            ``None``: they join the token embeddings, and the model sees ``inputs_embeds``.
     """
 
     key: SiteKey
@@ -46,16 +64,25 @@ class ResolvedSite:
     in_features: int
     out_features: int
     slice: tuple[int, int] | None = None
+    blocks: int = 1
     fused_parts: tuple[str, ...] = ()
     residual: nn.Module | None = None
+    residual_plus: nn.Module | None = None
     norm: nn.Module | None = None
+    norm_on: str = "sum"
+    swapped: bool = False
+    sees_sum: bool = True
+    repeated: bool = False
     kv_heads: int = 0
     head_dim: int = 0
+    value_dim: int = 0
     bias_host: nn.Module | None = None
     peer_path: str = ""
     peer_prefix_key: str = ""
+    peer_root: str = ""
     cross_is_mh: bool = False
     at_input: bool = False
+    insert_after: nn.Module | None = None
 
 
 @dataclass(eq=False)
@@ -67,7 +94,8 @@ class ResolvedModel:
         base: the base model (without head); ``base_path`` is its path in the model given ("" if the same).
         sites: by key, in layer order.
         layers: all blocks, in numbering order.
-        hidden_size: width of the residual stream.
+        hidden_size: width of the residual stream (of the first stack, where stacks differ).
+        absent: block lists of the row that this model does not have.
     """
 
     row: Row
@@ -117,35 +145,24 @@ def resolve(model: nn.Module, row: Row | None = None) -> ResolvedModel:
     """
     base, base_path = base_model_of(model)
     config = getattr(base, "config", None)
-    model_type = getattr(config, "model_type", None) or type(model).__name__
-    row = row or row_for(model_type) or _detect(model)
-    hidden = _hidden_size(config, base)
+    row = row or row_of(model)
+    hidden = hidden_size(config) or _first_width(base, row)
+    if hidden is None:
+        raise ArchitectureError(f"{type(base).__name__}: its config names no hidden size.")
     result = ResolvedModel(row, base, base_path, hidden)
+    number = 0
     for stack in row.stacks:
-        blocks = _find(base, stack.layers)
-        if blocks is None:
+        blocks = blocks_at(base, stack.layers)
+        if not blocks:
             result.absent.append(stack.layers)
             continue
-        for index, block in enumerate(_children(blocks)):
-            for name, sublayer in stack.sublayers.items():
-                _resolve_sublayer(result, stack, index, block, name, sublayer)
-            result.layers.append(block)
+        number = 0 if stack.renumber else number
+        for index, block in enumerate(blocks):
+            _BlockResolver(result, stack, index, block, number).resolve()
+            result.layers.append(block.module)
             result.stack_of_layer.append(stack)
-        embed = (stack.embed or "").removeprefix(">") or None
-        if (host := _find(base, embed)) is not None:
-            key = SiteKey(stack.name, None, None, "embed")
-            peer = stack.peer.embed if stack.peer else ""
-            width = _embedding_width(host, hidden)
-            result.sites[key] = ResolvedSite(
-                key,
-                host,
-                _which(base, embed),
-                -1,
-                width,
-                width,
-                peer_path=peer,
-                at_input=stack.embed != embed,
-            )
+            number += 1
+        _resolve_embed(result, stack, blocks[0])
     if not result.sites:
         raise ArchitectureError(
             f"{type(model).__name__}: none of the block lists {result.absent} of the row for "
@@ -154,167 +171,235 @@ def resolve(model: nn.Module, row: Row | None = None) -> ResolvedModel:
     return result
 
 
-def _detect(model: nn.Module) -> Row:
-    from adapterhub.architectures.probe import detect_and_probe  # reads this module's helpers
+def row_of(model: nn.Module) -> Row:
+    """Return the row of *model*: from the table, put together from its parts' rows, or detected."""
+    base, _ = base_model_of(model)
+    config = getattr(base, "config", None)
+    model_type = getattr(config, "model_type", None) or type(model).__name__
+    if (row := row_for(model_type)) is not None:
+        return row
+    from adapterhub.architectures.nested import nested_row  # reads this module
+    from adapterhub.architectures.probe import detect_and_probe
 
-    return detect_and_probe(model).corrected
-
-
-def _resolve_sublayer(
-    result: ResolvedModel, stack: StackRow, index: int, block: nn.Module, name: str, sub: Sublayer
-) -> None:
-    layer_id = len(result.layers)
-    layers_path = _which(result.base, stack.layers)
-    peer_layers = stack.peer.layers if stack.peer else layers_path
-    peer_points = stack.peer.points if stack.peer else {}
-    bias_host = None
-    if stack.position_bias and name == "self":
-        bias_host = _find(_find(result.base, stack.layers), stack.position_bias)
-
-    def add(point: str, path: str, host: nn.Module, **extra: Any) -> None:
-        key = SiteKey(stack.name, index, name, point)
-        local = peer_points.get(f"{name}.{point}", path)
-        result.sites[key] = ResolvedSite(
-            key,
-            host,
-            f"{layers_path}.{index}.{path}",
-            layer_id,
-            peer_path=f"{peer_layers}.{index}.{local}",
-            cross_is_mh=stack.cross_is_mh,
-            **extra,
-        )
-
-    for point in ("q", "k", "v", "o", "up", "gate", "down"):
-        path = getattr(sub, point)
-        host = _find(block, path)
-        if host is not None:
-            width_in, width_out = linear_widths(host, f"{stack.name}.{index}.{path}")
-            add(point, _which(block, path), host, in_features=width_in, out_features=width_out)
-    if sub.qkv is not None and (host := _find(block, sub.qkv.path)) is not None:
-        if sub.qkv.layout != "concat":
-            raise ArchitectureError(f"Unknown layout '{sub.qkv.layout}' of {sub.qkv.path}.")
-        width_in, width_out = linear_widths(host, sub.qkv.path)
-        part = width_out // len(sub.qkv.parts)
-        for number, point in enumerate(sub.qkv.parts):
-            span = (number * part, (number + 1) * part)
-            add(
-                point,
-                _which(block, sub.qkv.path),
-                host,
-                in_features=width_in,
-                out_features=part,
-                slice=span,
-                fused_parts=sub.qkv.parts,
-            )
-    attention = _find(block, sub.kv)
-    if attention is not None:
-        heads, dim = _kv_shape(result, SiteKey(stack.name, index, name, "k"), attention)
-        key_name = (stack.peer.prefix if stack.peer else {}).get(name, f"{name}_prefix")
-        add(
-            "kv",
-            _which(block, sub.kv),
-            attention,
-            in_features=result.hidden_size,
-            out_features=heads * dim,
-            kv_heads=heads,
-            head_dim=dim,
-            bias_host=bias_host,
-            peer_prefix_key=key_name,
-        )
-    out = _find(block, sub.out)
-    if out is not None:
-        width = result.hidden_size
-        add(
-            "out",
-            _which(block, sub.out),
-            out,
-            in_features=width,
-            out_features=width,
-            residual=_find(block, sub.residual),
-            norm=_find(block, sub.norm),
-        )
+    return nested_row(base) or detect_and_probe(model).corrected
 
 
-def linear_widths(module: nn.Module, where: str) -> tuple[int, int]:
-    """Return (in, out) widths of a linear-like module (nn.Linear, Conv1D, quantised linears)."""
-    width_in, width_out = (
-        getattr(module, "in_features", None),
-        getattr(module, "out_features", None),
-    )
-    if isinstance(width_in, int) and isinstance(width_out, int):
-        return width_in, width_out
-    if hasattr(module, "nx") and hasattr(module, "nf"):  # transformers' Conv1D: weight is (in, out)
-        return int(module.nx), int(module.nf)  # type: ignore[arg-type]
-    raise ArchitectureError(
-        f"{where} is a {type(module).__name__}, which has no in_features/out_features; "
-        "only linear-like modules can host a projection site."
-    )
-
-
-def transposed(module: nn.Module) -> bool:
-    """Whether the module stores its weight as (in, out), as transformers' Conv1D does."""
-    return hasattr(module, "nf") and not hasattr(module, "out_features")
-
-
-def _kv_shape(result: ResolvedModel, k_key: SiteKey, attention: nn.Module) -> tuple[int, int]:
-    config = getattr(attention, "config", None)
-    for name in ("head_dim", "attention_head_size", "key_value_proj_dim"):
-        dim = getattr(attention, name, None)
-        if isinstance(dim, int):
-            break
-    else:
-        heads = getattr(config, "num_attention_heads", 1)
-        dim = getattr(config, "head_dim", None) or result.hidden_size // heads
-    k_site = result.sites.get(k_key)
-    if k_site is not None:
-        return k_site.out_features // dim, dim
-    heads = getattr(config, "num_key_value_heads", None) or getattr(
-        config, "num_attention_heads", 1
-    )
-    return heads, dim
-
-
-def _hidden_size(config: Any, base: nn.Module) -> int:
-    text = config.get_text_config() if hasattr(config, "get_text_config") else config
-    for source in (config, text):
-        for name in ("hidden_size", "d_model", "dim", "n_embd"):
-            value = getattr(source, name, None)
-            if isinstance(value, int):
-                return value
-    raise ArchitectureError(f"{type(base).__name__}: its config names no hidden size.")
-
-
-def _embedding_width(host: nn.Module, hidden: int) -> int:
-    width = getattr(host, "embedding_dim", None)
-    return width if isinstance(width, int) else hidden
-
-
-def _children(blocks: nn.Module) -> Iterator[nn.Module]:
-    return iter(blocks.children())
-
-
-def _alternatives(path: str) -> list[str]:
-    return [part.strip() for part in path.split("|")]
-
-
-def _find(root: nn.Module | None, path: str | None) -> nn.Module | None:
-    if root is None or path is None:
-        return None
-    for option in _alternatives(path):
-        module: Any = root
-        for part in option.split("."):
-            module = module._modules.get(part) if isinstance(module, nn.Module) else None
-            if module is None:
-                break
-        if module is not None:
-            return module
+def _first_width(base: nn.Module, row: Row) -> int | None:
+    for stack in row.stacks:
+        for block in blocks_at(base, stack.layers):
+            if (width := block_width(block.module, stack.sublayers.values())) is not None:
+                return width
     return None
 
 
-def _which(root: nn.Module, path: str | None) -> str:
-    for option in _alternatives(path or ""):
-        if _find(root, option) is not None:
-            return option
-    raise ArchitectureError(
-        f"{type(root).__name__} has none of {path}.{did_you_mean(str(path), [])}"
+class _BlockResolver:
+    """Finds the sites of one block.
+
+    Args:
+        result: where they go. ``stack``, ``index``, ``block``: what is looked at.
+        number: the block's layer number.
+    """
+
+    def __init__(
+        self, result: ResolvedModel, stack: StackRow, index: int, block: Block, number: int
+    ) -> None:
+        self.result, self.stack, self.index, self.block = result, stack, index, block
+        self.module, self.number = block.module, number
+        self.width = block_width(self.module, stack.sublayers.values()) or result.hidden_size
+        peer = stack.peer
+        self.peer_path = block.renamed(peer.layers) if peer else block.path
+        self.peer_points = peer.points if peer else {}
+
+    def resolve(self) -> None:
+        """Add every site of the block to the result."""
+        outs = [locate(self.module, sub.out) for sub in self.stack.sublayers.values()]
+        for name, sub in self.stack.sublayers.items():
+            for point in ("q", "k", "v", "o", "up", "gate", "down"):
+                self._projection(name, point, getattr(sub, point))
+            for fused in (sub.qkv, sub.k_v, sub.gate_up):
+                if fused is not None and which(self.module, fused.path) is not None:
+                    self._fused(name, fused)
+            self._keys_and_values(name, sub)
+            self._output(name, sub, outs)
+        self._whole()
+
+    def add(self, name: str, point: str, path: str, **extra: Any) -> None:
+        """Add one site. *extra* are fields of :class:`ResolvedSite`; widths default to the block's."""
+        key = SiteKey(self.stack.name, self.index, name, point)
+        host = find(self.module, path)
+        assert host is not None
+        peer = self.peer_points.get(f"{name}.{point}", path)
+        extra = {"in_features": self.width, "out_features": self.width, **extra}
+        self.result.sites[key] = ResolvedSite(
+            key,
+            host,
+            f"{self.block.path}.{path}",
+            self.number,
+            peer_path=f"{self.peer_path}.{peer}",
+            cross_is_mh=self.stack.cross_is_mh,
+            **extra,
+        )
+
+    def _projection(self, name: str, point: str, path: str | None) -> None:
+        found = which(self.module, path)
+        if found is None:
+            return
+        host: Any = find(self.module, found)
+        width_in, width_out = linear_widths(host, f"{self.block.path}.{found}")
+        self.add(name, point, found, in_features=width_in, out_features=width_out)
+
+    def _fused(self, name: str, fused: Fused) -> None:
+        path = str(which(self.module, fused.path))
+        host: Any = find(self.module, path)
+        width_in, _ = linear_widths(host, f"{self.block.path}.{path}")
+        for point, part in fused_parts(self.module, fused, self.width).items():
+            self.add(
+                name,
+                point,
+                path,
+                in_features=width_in,
+                out_features=part.width,
+                slice=(part.start, part.stop),
+                blocks=part.blocks,
+                fused_parts=fused.parts,
+            )
+
+    def _keys_and_values(self, name: str, sub: Sublayer) -> None:
+        path = which(self.module, sub.kv)
+        attention = find(self.module, path)
+        if path is None or attention is None:
+            return
+        if not (on_interface(attention) or scores_inline(attention)):
+            return  # hybrids have other mixers under the same name
+        stack, bias_host = self.stack, None
+        if stack.position_bias and name == "self":
+            holder = self.block.path.rpartition(".")[0]
+            bias_host = locate(find(self.result.base, holder), stack.position_bias)
+        k_site = self.result.sites.get(SiteKey(stack.name, self.index, name, "k"))
+        shape = kv_shape(attention, self.width, k_site.out_features if k_site else None)
+        self.add(
+            name,
+            "kv",
+            path,
+            out_features=shape.heads * shape.key_dim,
+            kv_heads=shape.heads,
+            head_dim=shape.key_dim,
+            value_dim=shape.value_dim,
+            bias_host=bias_host,
+            peer_prefix_key=(stack.peer.prefix if stack.peer else {}).get(name, f"{name}_prefix"),
+            peer_root=stack.peer.root if stack.peer else "",
+        )
+
+    def _output(self, name: str, sub: Sublayer, outs: list[nn.Module | None]) -> None:
+        path = which(self.module, sub.out)
+        if path is None:
+            return
+        self.add(
+            name,
+            "out",
+            path,
+            residual=locate(self.module, sub.residual),
+            residual_plus=locate(self.module, sub.residual_plus),
+            norm=locate(self.module, sub.norm),
+            norm_on=sub.norm_on,
+            swapped=sub.swapped,
+            sees_sum=sub.sees_sum,
+            repeated=sum(1 for other in outs if other is find(self.module, path)) > 1,
+        )
+
+    def _whole(self) -> None:
+        """Add the place after the whole block."""
+        key = SiteKey(self.stack.name, self.index, "layer", "out")
+        self.result.sites[key] = ResolvedSite(
+            key,
+            self.module,
+            self.block.path,
+            self.number,
+            self.width,
+            self.width,
+            peer_path=f"{self.peer_path}.reft_layer",
+        )
+
+
+def _resolve_embed(result: ResolvedModel, stack: StackRow, first: Block) -> None:
+    """Add the places at the embedded input of a stack: ``embed`` and ``prompt``."""
+    embed = (stack.embed or "").removeprefix(">") or None
+    host = locate(result.base, embed)
+    at_input = stack.embed != embed
+    place = stack.invertible or embed
+    acted = locate(result.base, place)
+    if acted is not None:
+        key = SiteKey(stack.name, None, None, "embed")
+        at_block = at_input and not stack.invertible
+        width = block_width(first.module, stack.sublayers.values()) or result.hidden_size
+        if not at_block:
+            width = embedding_width(acted, width)
+        result.sites[key] = ResolvedSite(
+            key,
+            acted,
+            str(which(result.base, place)),
+            -1,
+            width,
+            width,
+            peer_path=stack.peer.embed if stack.peer else "",
+            at_input=at_block,
+        )
+    _resolve_prompt(result, stack, None if at_input else host)
+
+
+def _resolve_prompt(result: ResolvedModel, stack: StackRow, embed: nn.Module | None) -> None:
+    """Add the place of prompts before the input of a stack, unless it is a decoder behind an encoder."""
+    if stack.name == "decoder" and len(result.row.stacks) > 1:
+        return
+    owner = _owner(result.base, stack.layers)
+    try:
+        tokens = owner.get_input_embeddings()
+    except (AttributeError, NotImplementedError, ValueError):
+        tokens = None
+    width = getattr(tokens, "embedding_dim", None)
+    rotary = any("rotary" in type(module).__name__.lower() for module in owner.modules())
+    around = embed is not None and embed is not tokens
+    if tokens is not None and around:
+        around = any(module is tokens for module in embed.modules())  # type: ignore[union-attr]
+    if not (around and (width is None or not rotary)):
+        embed = None
+    if embed is None and not isinstance(width, int):
+        return
+    config: Any = getattr(owner, "config", None)
+    if embed is not None:
+        width = getattr(config, "embedding_size", None) or result.hidden_size
+    key = SiteKey(stack.name, None, None, "prompt")
+    result.sites[key] = ResolvedSite(
+        key,
+        owner,
+        "",
+        -1,
+        int(width),  # type: ignore[arg-type]
+        int(width),  # type: ignore[arg-type]
+        peer_path="prompt_tuning"
+        if stack is result.row.stacks[0]
+        else f"{stack.name}_prompt_tuning",
+        insert_after=embed,
     )
+
+
+def _owner(base: nn.Module, path: str) -> Any:
+    """Return the innermost PreTrainedModel on the way to *path*."""
+    owner: Any = base
+    module: Any = base
+    for part in blocks_at(base, path)[0].path.split("."):
+        module = module._modules[part]
+        if isinstance(module, PreTrainedModel):
+            owner = module
+    return owner
+
+
+__all__ = [
+    "ResolvedModel",
+    "ResolvedSite",
+    "base_model_of",
+    "linear_widths",
+    "resolve",
+    "row_of",
+    "transposed",
+]

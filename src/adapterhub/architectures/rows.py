@@ -2,7 +2,8 @@
 
 All module paths are relative: those of a :class:`Sublayer` to the block, those of a
 :class:`StackRow` to the base model. ``"a|b"`` lists alternatives, the first that exists is taken
-(paths move between releases of transformers); ``"*"`` in ``layers`` is not needed: it names the list.
+(paths move between releases of transformers). ``"groups.*.layers"`` in ``layers`` means the layers of
+all groups, numbered through.
 """
 
 from __future__ import annotations
@@ -12,17 +13,20 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class Fused:
-    """One projection that computes several of q, k, v at once.
+    """One projection that computes several points at once.
 
     Attributes:
         path: the module, relative to the block.
-        parts: which points it holds, in the order of its output.
-        layout: ``"concat"``: the parts lie one after the other on the last axis of the output.
+        parts: which points it holds, in the order of its output: of ``q``, ``k``, ``v`` or ``gate``, ``up``.
+        layout: ``"concat"``: the parts lie one after the other on the last axis of the output;
+            ``"grouped"``: for every key-value head in turn its queries, its key, its value.
+        blocks: the output consists of so many pieces of equal width, each laid out like that.
     """
 
     path: str
     parts: tuple[str, ...] = ("q", "k", "v")
     layout: str = "concat"
+    blocks: int = 1
 
 
 @dataclass(frozen=True)
@@ -31,12 +35,22 @@ class Sublayer:
 
     Attributes:
         q, k, v, o: projections of an attention; or ``qkv`` for a fused one.
+        k_v: one projection of keys and values (the second one of a low-rank attention).
         kv: the attention module that calls the attention function (keys and values pass there).
-        up, gate, down: projections of a feed-forward network.
-        out: the module whose output enters the residual addition.
+        up, gate, down: projections of a feed-forward network; or ``gate_up`` for a fused one.
+        out: the module whose output enters the residual addition. One that two sub-layers share
+            (a dropout, say) means its call after the sub-layer's own ``residual`` module ran.
         residual: the module whose first positional input *is* the residual (a norm in pre-LN
             models, the first projection in post-LN ones).
-        norm: the layer norm applied to the sum (post-LN models), which adapters may call.
+        residual_plus: a module whose output is added to that, as adapters of the peer see the residual
+            of the second of two parallel sub-layers.
+        norm: the layer norm that adapters apply to output + residual.
+        norm_on: what the model itself applies ``norm`` to: ``"sum"``: output + residual (post-LN models);
+            ``"output"``: the output alone (sandwich norms); ``""``: something else.
+        swapped: adapters take the residual for the output and the output for the residual, as existing
+            adapters of the family were trained.
+        sees_sum: an adapter that looks at output + residual does; ``False``: at the output alone, as
+            existing adapters of the family were trained.
     """
 
     q: str | None = None
@@ -44,13 +58,19 @@ class Sublayer:
     v: str | None = None
     o: str | None = None
     qkv: Fused | None = None
+    k_v: Fused | None = None
     kv: str | None = None
     up: str | None = None
     gate: str | None = None
     down: str | None = None
+    gate_up: Fused | None = None
     out: str | None = None
     residual: str | None = None
+    residual_plus: str | None = None
     norm: str | None = None
+    norm_on: str = "sum"
+    swapped: bool = False
+    sees_sum: bool = True
 
 
 @dataclass(frozen=True)
@@ -64,6 +84,7 @@ class PeerPaths:
         prefix: ``{"self": key}``: names of the prefix pools by sub-layer.
         embed: where ``invertible_adapters`` hangs, relative to the base model (``""``: itself).
         intermediate, output: the points that ``intermediate_lora`` and ``output_lora`` mean.
+        root: path of the model inside the base model that the stack's prefix pools belong to.
     """
 
     layers: str
@@ -72,6 +93,7 @@ class PeerPaths:
     embed: str = ""
     intermediate: str = "up"
     output: str = "down"
+    root: str = ""
 
 
 @dataclass(frozen=True)
@@ -84,9 +106,11 @@ class StackRow:
         sublayers: by name: ``self``, ``cross``, ``ffn``.
         embed: the module whose output is the embedded input; ``">path"``: the module whose first
             input it is.
+        invertible: the module whose output invertible adapters act on, if not ``embed``.
         position_bias: the attention module (relative to the block list) that owns a relative
             position bias shared by the stack's self-attentions.
         cross_is_mh: the cross-attention follows the ``mh_adapter`` flag rather than ``cross_adapter``.
+        renumber: its layers are numbered from 0 again instead of on from the stack before.
         peer: names in the peer's files; ``None``: as here.
     """
 
@@ -94,8 +118,10 @@ class StackRow:
     layers: str
     sublayers: dict[str, Sublayer]
     embed: str | None = None
+    invertible: str | None = None
     position_bias: str | None = None
     cross_is_mh: bool = False
+    renumber: bool = False
     peer: PeerPaths | None = None
 
 

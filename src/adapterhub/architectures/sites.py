@@ -17,8 +17,10 @@ class SiteKey(NamedTuple):
     Attributes:
         stack: ``encoder``, ``decoder``, ``text``, ``vision``, ``audio``.
         layer: index of the block within its stack; ``None`` for places of the stack as a whole.
-        sublayer: ``self``, ``cross``, ``ffn``; ``None`` with ``layer=None``.
-        point: see :data:`ATTENTION_POINTS`, :data:`FFN_POINTS`; ``embed`` for the embeddings' output.
+        sublayer: ``self``, ``cross``, ``ffn``; ``layer`` for the block as a whole, whose only point is
+            ``out``; ``None`` with ``layer=None``.
+        point: see :data:`ATTENTION_POINTS`, :data:`FFN_POINTS`; ``embed`` for the embeddings' output,
+            ``prompt`` for positions before the input.
     """
 
     stack: str

@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 
 from torch import nn
 
-from adapterhub.architectures.resolve import linear_widths
+from adapterhub.architectures.paths import join, parent_of, which
+from adapterhub.architectures.sizes import linear_widths
 from adapterhub.errors import ArchitectureError
 
 _SHAPES = [
@@ -94,7 +95,7 @@ class Attention:
         container: the outermost module inside the block that holds this attention and nothing else.
         q, k, v, qkv, o: projections, or ``None``.
         hidden: width of its input.
-        low_rank: keys and values come from one low-rank projection.
+        k_v: the second projection of low-rank keys and values.
     """
 
     core: str
@@ -105,7 +106,7 @@ class Attention:
     v: str | None = None
     qkv: str | None = None
     o: str | None = None
-    low_rank: bool = False
+    k_v: str | None = None
 
     @property
     def cross(self) -> bool:
@@ -116,37 +117,9 @@ class Attention:
 # -- paths -----------------------------------------------------------------------------------------
 
 
-def join(*parts: str) -> str:
-    """Join module paths, skipping empty ones."""
-    return ".".join(part for part in parts if part)
-
-
-def parent_of(path: str) -> str:
-    """Return the path of the parent (``""`` for a direct child)."""
-    return path.rpartition(".")[0]
-
-
 def inside(path: str, container: str) -> bool:
     """Whether *path* is *container* or lies in it."""
     return not container or path == container or path.startswith(container + ".")
-
-
-def which(root: nn.Module, path: str | None) -> str | None:
-    """Return the first of the ``"a|b"`` alternatives that exists in *root*."""
-    for option in (path or "").split("|"):
-        if find(root, option.strip() or None) is not None:
-            return option.strip()
-    return None
-
-
-def find(root: nn.Module | None, path: str | None) -> nn.Module | None:
-    """Return the module at *path*; ``""`` is *root* itself, ``None`` is nothing."""
-    if root is None or path is None:
-        return None
-    module: nn.Module | None = root
-    for part in path.split(".") if path else ():
-        module = module._modules.get(part) if module is not None else None
-    return module
 
 
 def merge_paths(found: Iterable[tuple[nn.Module, str | None]]) -> tuple[str | None, int]:
@@ -229,6 +202,23 @@ def on_interface(attention: nn.Module) -> bool:
     return False
 
 
+def scores_inline(attention: nn.Module) -> bool:
+    """Whether the module's own code normalises scores, so that prefixes can be put into them."""
+    wanted = {"softmax", "Softmax", "scaled_dot_product_attention"}
+    for cls in type(attention).__mro__:
+        if cls is nn.Module:
+            return False
+        for function in vars(cls).values():
+            function = getattr(function, "__wrapped__", function)
+            names = set(getattr(getattr(function, "__code__", None), "co_names", ()))
+            called = [getattr(function, "__globals__", {}).get(name) for name in names]
+            for other in called:
+                names |= set(getattr(getattr(other, "__code__", None), "co_names", ()))
+            if names & wanted:
+                return True
+    return False
+
+
 def linears(root: nn.Module) -> dict[str, tuple[int, int]]:
     """Return the widths of every linear-like module in *root*, in registration order."""
     found = ((path, widths(module)) for path, module in root.named_modules() if path)
@@ -272,7 +262,6 @@ class _Core:
     path: str
     hidden: int
     picks: dict[str, str] = field(default_factory=dict)
-    low_rank: bool = False
 
 
 def _core_of(path: str, module: nn.Module) -> _Core | None:
@@ -290,7 +279,10 @@ def _core_of(path: str, module: nn.Module) -> _Core | None:
     qkv, low_q, low_kv = pick(QKV_NAMES), pick(LOW_RANK_Q_NAMES), pick(LOW_RANK_KV_NAMES)
     if low_kv and (q or low_q):
         first = q or next((n for n in own if n.lower() == "q_a_proj"), low_q)
-        return _Core(path, own[str(first)][0], {"q": str(q or low_q)}, low_rank=True)
+        picks = {"q": str(q or low_q)}
+        if low_kv == "kv_b_proj":
+            picks["k_v"] = low_kv
+        return _Core(path, own[str(first)][0], picks)
     if q and (k or v or any(name.lower() in ("kv", "kv_proj", "to_kv", "c_attn") for name in own)):
         picks = {"q": q, "k": k, "v": v}
         return _Core(path, own[q][0], {point: name for point, name in picks.items() if name})
@@ -333,9 +325,7 @@ def find_attentions(block: nn.Module) -> list[Attention]:
         if o is None and core.path:
             o = _output_beside(everything, core, cores)
         picks = {point: join(core.path, name) for point, name in core.picks.items()}
-        found.append(
-            Attention(core.path, container, core.hidden, o=o, low_rank=core.low_rank, **picks)
-        )
+        found.append(Attention(core.path, container, core.hidden, o=o, **picks))
     return found
 
 

@@ -17,8 +17,9 @@ from typing import Literal
 import torch
 from torch import nn
 
+from adapterhub.architectures.paths import find, which
 from adapterhub.architectures.rows import Sublayer
-from adapterhub.architectures.structure import find, is_norm, which
+from adapterhub.architectures.structure import is_norm
 from adapterhub.architectures.trace import BlockTrace, Call
 
 #: ``pre``: the norm is before the sub-layer; ``post``: on the sum; ``sandwich``: on the sub-layer's
@@ -121,7 +122,7 @@ class Solver:
         spans = []
         for name, sub in self.sublayers.items():
             heads = [getattr(sub, point) for point in _PROJECTIONS]
-            heads += [sub.qkv.path if sub.qkv else None]
+            heads += [fused.path for fused in (sub.qkv, sub.k_v, sub.gate_up) if fused]
             first = self._calls(heads) or self._calls([sub.kv]) or self._calls([sub.out])
             last = self._calls([sub.o, sub.down]) or self._calls([sub.kv]) or self._calls([sub.out])
             if not first or not last:

@@ -93,7 +93,7 @@ def save_adapter(
     record = engine.adapters[name]
     found = entries(name, record.modules, record.shared, engine.resolved)
     facts = {**model_facts(engine), "config": record.config.to_dict(), "name": name, **(meta or {})}
-    tensors = tensors_to_write(found, file_prefix(engine))
+    tensors = tensors_to_write(found, file_prefix(engine), peer=not safetensors)
     with replacing(directory, ADAPTER_FILES) as folder:
         _write(folder, CONFIG, facts, (WEIGHTS, WEIGHTS_BIN), tensors, safetensors)
         if head is not None:
@@ -152,14 +152,37 @@ def read_adapter(
     recover(folder)
     facts = read_json(folder / CONFIG)
     _same_architecture(engine, facts, folder)
+    tensors = read_tensors(folder, WEIGHTS, WEIGHTS_BIN, prefer_bin)
+    record = assemble(engine, facts, tensors, str(folder), load_as=load_as, leave_out=leave_out)
+    head = read_head(folder, prefer_bin) if with_head else None
+    return Loaded(record, head, facts)
+
+
+def assemble(
+    engine: Engine,
+    facts: dict[str, Any],
+    tensors: dict[str, torch.Tensor],
+    source: str,
+    *,
+    load_as: str | None = None,
+    leave_out: list[int] | None = None,
+) -> AdapterRecord:
+    """Make an adapter out of its configuration and its tensors, which are checked against each other.
+
+    Args:
+        facts: ``adapter_config.json``. tensors: by their names in files.
+        source: where they come from, for messages.
+
+    Raises:
+        CheckpointError: all that does not fit, at once.
+    """
     stored = str(facts.get("name") or load_as or "adapter")
     name = load_as or stored
     config = configs.config_from_file(facts)
-    tensors = read_tensors(folder, WEIGHTS, WEIGHTS_BIN, prefer_bin)
     tensors = _normalise(engine, tensors, stored, name)
     config = _trust_tensors(config, facts, tensors)
     if leave_out:
-        config = config.replace(leave_out=sorted({*config.leave_out, *leave_out}))
+        config = _without_layers(config, leave_out, len(engine.resolved.layers))
     with torch.device("meta"):
         built = build(config, engine.resolved)
     modules: dict[Any, Any] = {item.site.key: item.module for item in built.placed}
@@ -169,10 +192,9 @@ def read_adapter(
         tensors = {
             k: v for k, v in tensors.items() if k in wanted or not _skipped(engine, k, leave_out)
         }
-    match(found, tensors, f"{folder} does not fit this {type(engine.model).__name__}")
+    match(found, tensors, f"{source} does not fit this {type(engine.model).__name__}")
     fill(found, tensors, _dtype(engine, config), engine.resolved.device())
-    head = read_head(folder, prefer_bin) if with_head else None
-    return Loaded(AdapterRecord(name, config, modules, dict(built.shared)), head, facts)
+    return AdapterRecord(name, config, modules, dict(built.shared))
 
 
 def read_head(folder: Path, prefer_bin: bool = False) -> HeadFiles | None:
@@ -228,12 +250,16 @@ def _normalise(
     row = engine.resolved.row
     tensors = strip_prefix(tensors, {row.peer_prefix, engine.resolved.base_path} - {""})
     result: dict[str, torch.Tensor] = {}
+    roots = {f"{stack.peer.root}." for stack in row.stacks if stack.peer and stack.peer.root}
     for key, value in tensors.items():
         for old, new in _OLD_NAMES:
             key = key.replace(old, new)
+        root = next((r for r in roots if key.startswith(r)), "")
+        if key.startswith(f"{root}shared_parameters."):  # the peer writes them once a part
+            key = key.removeprefix(root)
         pool = re.match(r"^.*\.prefix_tuning\.pool\.(prefix_tunings\..*)$", key)
         if pool:  # the peer writes the shared pool once a layer
-            key = f"prefix_tuning.{pool.group(1)}"
+            key = f"{root}prefix_tuning.{pool.group(1)}"
         if stored != name:
             for group in _GROUPS:
                 marker = f"{group}.{stored}."
@@ -262,6 +288,19 @@ def _trust_tensors(config: Any, facts: dict[str, Any], tensors: dict[str, torch.
     ):
         config = config.replace(inv_adapter=None, inv_adapter_reduction_factor=None)
     return config
+
+
+def _without_layers(config: Any, layers: list[int], count: int) -> Any:
+    """Return the configuration without modules in *layers*, of *count* in all."""
+    parts = []
+    for part in configs.members(config):
+        if hasattr(part, "leave_out"):
+            part = part.replace(leave_out=sorted({*part.leave_out, *layers}))
+        elif hasattr(part, "layers"):
+            chosen = range(count) if part.layers == "all" else part.layers
+            part = part.replace(layers=[number for number in chosen if number not in layers])
+        parts.append(part)
+    return parts[0] if len(parts) == 1 else configs.ConfigUnion(*parts)
 
 
 def _skipped(engine: Engine, key: str, leave_out: list[int]) -> bool:
@@ -336,11 +375,23 @@ def read_fusion(
     recover(folder)
     facts = read_json(folder / FUSION_CONFIG)
     _same_architecture(engine, facts, folder)
+    tensors = read_tensors(folder, FUSION_WEIGHTS, FUSION_WEIGHTS_BIN, prefer_bin)
+    return assemble_fusion(engine, facts, tensors, str(folder), load_as=load_as)
+
+
+def assemble_fusion(
+    engine: Engine,
+    facts: dict[str, Any],
+    tensors: dict[str, torch.Tensor],
+    source: str,
+    *,
+    load_as: str | None = None,
+) -> FusionRecord:
+    """Make a fusion layer out of ``adapter_fusion_config.json`` and tensors; see :func:`assemble`."""
     stored = str(facts.get("name") or ",".join(facts.get("adapter_names") or []))
     name = load_as or stored
     adapters = tuple(facts.get("adapter_names") or stored.split(","))
     config = configs.AdapterFusionConfig.from_dict(facts.get("config") or {})
-    tensors = read_tensors(folder, FUSION_WEIGHTS, FUSION_WEIGHTS_BIN, prefer_bin)
     marker = f"adapter_fusion_layer.{stored}."
     tensors = {
         key.replace(marker, f"adapter_fusion_layer.{name}."): value
@@ -354,31 +405,37 @@ def read_fusion(
     known = {n for entry in found for n in entry.names}
     # A fusion without query, key and value matrices has an unused `dense` in older files.
     tensors = {k: v for k, v in tensors.items() if k in known or ".dense." not in k}
-    match(found, tensors, f"{folder} does not fit this {type(engine.model).__name__}")
+    match(found, tensors, f"{source} does not fit this {type(engine.model).__name__}")
     fill(found, tensors, base_dtype(engine), engine.resolved.device())
     return record
 
 
 def build_fusion(engine: Engine, adapters: tuple[str, ...], config: Any) -> dict[Any, Any]:
-    """Make a fusion layer's modules: one wherever all *adapters* have a bottleneck."""
+    """Make a fusion layer's modules: one wherever all *adapters* have an output that can be mixed."""
     dropout = getattr(engine.model.config, "attention_probs_dropout_prob", None) or 0.0
     keys = [
         key
         for key in engine.adapters[adapters[0]].modules
-        if key.point == "out" and all(key in engine.adapters[name].modules for name in adapters)
+        if all(_fusable(engine.adapters[name].modules.get(key)) for name in adapters)
     ]
     if not keys:
         raise CheckpointError(
-            f"The adapters {', '.join(adapters)} have no bottleneck at a common place: nothing to fuse."
+            f"The adapters {', '.join(adapters)} have no common place with an output to fuse."
         )
     return {
-        key: AdapterFusion(config, engine.resolved.sites[key].in_features, dropout) for key in keys
+        key: AdapterFusion(config, engine.resolved.sites[key].out_features, dropout) for key in keys
     }
+
+
+def _fusable(module: Any) -> bool:
+    return module is not None and module.family.fusable
 
 
 __all__ = [
     "HeadFiles",
     "Loaded",
+    "assemble",
+    "assemble_fusion",
     "base_dtype",
     "build_fusion",
     "read_adapter",

@@ -31,18 +31,46 @@ class Entry:
     parts: tuple[tuple[nn.Module, str], ...]
 
     def parameters(self) -> list[torch.Tensor]:
-        """Return the parameters that the tensor holds."""
-        return [module.get_parameter(name) for module, name in self.parts]
+        """Return the parameters (or buffers) that the tensor holds."""
+        return [_get(module, name) for module, name in self.parts]
 
     def shape(self) -> tuple[int, ...]:
         """Return the shape of the tensor in the file."""
         shapes = [tuple(p.shape) for p in self.parameters()]
         return (sum(s[0] for s in shapes), *shapes[0][1:])
 
-    def value(self) -> torch.Tensor:
-        """Return the tensor to write."""
-        values = self.parameters()
+    def value(self, peer: bool = False) -> torch.Tensor | None:
+        """Return the tensor to write, or ``None`` if it goes without saying.
+
+        Args:
+            peer: as the ``adapters`` library reads it, where that is more than we need.
+        """
+        values = []
+        for module, name in self.parts:
+            convert: Any = getattr(module, "file_value", None)
+            values.append(_get(module, name) if convert is None else convert(name, peer))
+        if values[0] is None:
+            return None
         return values[0] if len(values) == 1 else torch.cat([v.detach() for v in values])
+
+    def accepts(self, shape: tuple[int, ...]) -> bool:
+        """Whether the modules can take on a tensor of another shape; if so they have done it."""
+        takers: Any = [(getattr(m, "accept_shape", None), name) for m, name in self.parts]
+        if len(takers) != 1 or takers[0][0] is None:
+            return False
+        return takers[0][0](takers[0][1], shape)
+
+    def optional(self) -> bool:
+        """Whether the modules can do without the tensor; if so they have said goodbye to it."""
+        takers: Any = [(getattr(m, "accept_missing", None), name) for m, name in self.parts]
+        return all(taker is not None and taker(name) for taker, name in takers)
+
+
+def _get(module: nn.Module, name: str) -> torch.Tensor:
+    owner, _, leaf = name.rpartition(".")
+    holder = module.get_submodule(owner) if owner else module
+    found = holder._parameters.get(leaf)
+    return found if found is not None else holder._buffers[leaf]  # type: ignore[return-value]
 
 
 def entries(
@@ -63,17 +91,25 @@ def entries(
             parts = tuple((module, parameter) for _, module in members)
             result.append(Entry(tuple(f"{stem}.{n}" for n in names), parts))
     for pool, module in shared.items():
-        stem = f"prefix_tuning.{module.FILE_GROUP}.{name}.{pool}"
+        stem = module.FILE_STEM.format(name=name, pool=pool)
         for parameter, names in module.file_names().items():
             result.append(Entry(tuple(f"{stem}.{n}" for n in names), ((module, parameter),)))
     return result
 
 
-def tensors_to_write(found: Iterable[Entry], prefix: str) -> dict[str, torch.Tensor]:
-    """Return ``{file name: tensor}`` with the base model's *prefix* ("" or with its dot)."""
+def tensors_to_write(
+    found: Iterable[Entry], prefix: str, peer: bool = False
+) -> dict[str, torch.Tensor]:
+    """Return ``{file name: tensor}`` with the base model's *prefix* ("" or with its dot).
+
+    Args:
+        peer: write everything that the ``adapters`` library needs; see :meth:`Entry.value`.
+    """
     result: dict[str, torch.Tensor] = {}
     for entry in found:
-        value = entry.value()
+        value = entry.value(peer)
+        if value is None:
+            continue
         for name in entry.names:
             result[prefix + name] = value
     return result
@@ -91,10 +127,12 @@ def match(found: list[Entry], tensors: dict[str, torch.Tensor], what: str) -> No
         known.update(entry.names)
         present = [n for n in entry.names if n in tensors]
         if not present:
+            if entry.optional():
+                continue
             problems.append(f"missing: {entry.names[0]} {list(entry.shape())}")
             continue
         value = tensors[present[0]]
-        if tuple(value.shape) != entry.shape():
+        if tuple(value.shape) != entry.shape() and not entry.accepts(tuple(value.shape)):
             problems.append(
                 f"shape: {present[0]} is {list(value.shape)} in the file, {list(entry.shape())} in the model"
             )
@@ -116,17 +154,21 @@ def fill(
 ) -> None:
     """Put the (checked) tensors into the modules as their parameters."""
     for entry in found:
-        name = next(n for n in entry.names if n in tensors)
+        name = next((n for n in entry.names if n in tensors), None)
+        if name is None:  # optional
+            continue
         value, start = tensors[name], 0
         for module, parameter in entry.parts:
-            rows = module.get_parameter(parameter).shape[0]
+            rows = _get(module, parameter).shape[0]
             part = value if len(entry.parts) == 1 else value[start : start + rows].clone()
             start += rows
             owner, _, leaf = parameter.rpartition(".")
             target = module.get_submodule(owner) if owner else module
-            target._parameters[leaf] = nn.Parameter(
-                part.to(device=device, dtype=dtype or part.dtype)
-            )
+            part = part.to(device=device, dtype=dtype or part.dtype)
+            if leaf in target._buffers:
+                target._buffers[leaf] = part
+            else:
+                target._parameters[leaf] = nn.Parameter(part)
 
 
 def strip_prefix(

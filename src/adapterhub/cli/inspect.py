@@ -109,7 +109,7 @@ def _load(name: str) -> tuple[Any, list[str]]:
     """Return the model of a folder or of a model type, and remarks on how it was made."""
     from transformers import CONFIG_MAPPING, AutoConfig
 
-    from adapterhub.architectures.dummies import shrink
+    from adapterhub.architectures.shrink import shrink
     from adapterhub.errors import ArchitectureError, did_you_mean
 
     folder = Path(name).expanduser()
@@ -259,7 +259,7 @@ def _print_stack(found: _Inspection, stack: Any, console: Console) -> None:
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
-    from adapterhub.architectures.structure import which
+    from adapterhub.architectures.paths import which
 
     resolved, report = found.resolved, found.report
     layers = which(resolved.base, stack.layers) or stack.layers

@@ -23,6 +23,7 @@ from adapterhub.configs.fusion import AdapterFusionConfig
 from adapterhub.configs.presets import ADAPTER_CONFIG_MAP, DEFAULT_ADAPTER_CONFIG
 from adapterhub.configs.union import ConfigUnion
 from adapterhub.errors import ConfigError, did_you_mean
+from adapterhub.plugins import load_plugins
 
 _MAX_LENGTH = 10_000
 
@@ -95,6 +96,8 @@ def _parse_part(part: str, text: str) -> AdapterConfig:
         raise ConfigError(
             f"Cannot read {show(part)} in the configuration {show(text)}: expected name[field=value,…]."
         )
+    if name not in ADAPTER_CONFIG_MAP:
+        load_plugins()
     config = ADAPTER_CONFIG_MAP.get(name)
     if config is None:
         raise ConfigError(

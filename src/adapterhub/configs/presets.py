@@ -11,6 +11,7 @@ from adapterhub.configs.prefix import PrefixTuningConfig
 from adapterhub.configs.prompt import PromptTuningConfig
 from adapterhub.configs.union import ConfigUnion, MAMConfig, UniPELTConfig
 from adapterhub.errors import ConfigError, did_you_mean
+from adapterhub.plugins import load_plugins
 
 DEFAULT_ADAPTER_CONFIG = "seq_bn"
 
@@ -85,6 +86,8 @@ def register_preset(name: str, config: AdapterConfig) -> None:
 
 def config_class(architecture: Any) -> type[AdapterConfig]:
     """Return the class of a stored configuration, from its key ``architecture``."""
+    if isinstance(architecture, str) and architecture not in _CLASSES:
+        load_plugins()
     if architecture is None or (isinstance(architecture, str) and architecture in _CLASSES):
         return _CLASSES[architecture]
     known = [str(name) for name in _CLASSES if name]

@@ -8,6 +8,7 @@ own config names. Masks, cache and the other layers' choice of backend stay as t
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -41,8 +42,10 @@ class ConfigView:
     @staticmethod
     def install(module: nn.Module) -> _Installed:
         base = module.config
-        for name in {"eager", "sdpa", base._attn_implementation}:  # type: ignore[union-attr]
-            backend(type(module), name)
+        for name in {"eager", "sdpa"} - {base._attn_implementation}:  # type: ignore[union-attr]
+            with contextlib.suppress(CompositionError):  # not all models have both
+                backend(type(module), name)
+        backend(type(module), base._attn_implementation)  # type: ignore[union-attr, arg-type]
         module.config = ConfigView(base)  # type: ignore[assignment]
         return _Installed(module)
 

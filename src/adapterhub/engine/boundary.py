@@ -16,6 +16,8 @@ from transformers.utils.generic import ModelOutput
 
 from adapterhub.context import Context, current, local
 from adapterhub.engine.collect import attach_collected
+from adapterhub.engine.prompts import prepare, widen_outer
+from adapterhub.methods.positions import SequenceFacts
 
 #: Inputs whose first axis is the batch, in order of preference.
 BATCH_INPUTS = (
@@ -77,6 +79,11 @@ class Boundary:
         if channels > 1 and not ctx.replicated and self.engine.replicates_at(module):
             ctx.replicated = True
             args, kwargs = replicate_inputs(args, kwargs, channels)
+        plan = self.engine.plan_in(ctx)
+        if plan is not None and plan.prompts and not ctx.prompted:
+            args, kwargs = self._prompt(module, plan, ctx, args, kwargs)
+        if plan is not None and plan.located:
+            ctx.sequence = sequence_facts(ctx, kwargs)
         return args, kwargs
 
     def _open(self, module: nn.Module, outer: Context, given: dict[str, Any]) -> Context:
@@ -87,6 +94,21 @@ class Boundary:
         self.engine.prepare_checkpointing()
         local.ctx = ctx
         return ctx
+
+    def _prompt(
+        self,
+        module: nn.Module,
+        plan: Any,
+        ctx: Context,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Make room for prompts in the inputs of *module*."""
+        for slot, _ in plan.prompts:
+            node = slot.node if ctx.override is None else ctx.override.get(slot.index, slot.node)
+            if slot.host is module and node is not None:
+                return prepare(slot, node, ctx, args, kwargs)
+        return args, widen_outer(plan.prompts, module, kwargs)
 
     def _apply(self, ctx: Context, given: dict[str, Any]) -> None:
         rows = given.get("adapter_rows", given.get("task_ids"))
@@ -113,6 +135,41 @@ class Boundary:
         import copy
 
         return Boundary(copy.deepcopy(self.engine, memo))
+
+
+def sequence_facts(ctx: Context, kwargs: Mapping[str, Any]) -> SequenceFacts:
+    """Return what a sub-model's inputs tell about padding and cached positions."""
+    mask = kwargs.get("attention_mask")
+    cache = kwargs.get("past_key_values")
+    past = 0 if cache is None else cache.get_seq_length()
+    if isinstance(past, torch.Tensor):
+        past = past.clone()  # static caches count in place
+    length = None
+    if ctx.prompt is not None:
+        kept, length, decoder_length = ctx.prompt
+        if kwargs.get("encoder_hidden_states") is not None:
+            length = decoder_length
+        elif not isinstance(mask, torch.Tensor) or mask.dim() != 2:
+            mask = kept
+    plain = mask if isinstance(mask, torch.Tensor) and mask.dim() == 2 else None
+    continued = not (isinstance(past, int) and past == 0)
+    return SequenceFacts(plain, past, continued, length)
+
+
+def prompt_facts(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Any, int, int] | None:
+    """Return mask, length and length at the decoder of the prompt of a call of ``generate``."""
+    given = next(
+        (
+            value
+            for value in (*args[:1], *(kwargs.get(name) for name in ("input_ids", "inputs_embeds")))
+            if isinstance(value, torch.Tensor)
+        ),
+        None,
+    )
+    if given is None:
+        return None
+    start = kwargs.get("decoder_input_ids")
+    return kwargs.get("attention_mask"), given.shape[1], 1 if start is None else start.shape[1]
 
 
 def batch_size(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> int | None:
@@ -196,6 +253,7 @@ class RunInContext:
     def __init__(self, run: Any, ctx: Context) -> None:
         self.run = run
         self.ctx = ctx
+        self.sequence = ctx.sequence  # of this sub-model; the next one overwrites it
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if current() is self.ctx:
@@ -205,7 +263,7 @@ class RunInContext:
             finally:
                 self.ctx.cache = kept
         previous = current()
-        local.ctx = self.ctx.derive(collect=None)
+        local.ctx = self.ctx.derive(collect=None, sequence=self.sequence)
         try:
             return self.run(*args, **kwargs)
         finally:

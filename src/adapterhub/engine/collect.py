@@ -48,9 +48,12 @@ def _by_place(engine: Any, collected: list[Any], records: dict[str, Any]) -> dic
 def location_name(key: SiteKey) -> str:
     """Return the peer's word for a place: ``mh_adapter``, ``output_adapter``, ``selfattn_lora``, …"""
     if key.point == "out":
-        return {"self": "mh_adapter", "cross": "cross_adapter", "ffn": "output_adapter"}[
-            key.sublayer or "ffn"
-        ]
+        return {
+            "self": "mh_adapter",
+            "cross": "cross_adapter",
+            "ffn": "output_adapter",
+            "layer": "output_reft",
+        }[key.sublayer or "ffn"]
     if key.point == "kv":
         return f"{key.sublayer}_prefix"
     if key.point == "up":

@@ -12,15 +12,23 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from adapterhub.architectures import ResolvedModel, Row, SiteKey, resolve
+from adapterhub.architectures.structure import on_interface, scores_inline
 from adapterhub.composition import AdapterCompositionBlock, Fuse, Route, names_in, width
 from adapterhub.context import Context, current, using
 from adapterhub.engine import evaluate
-from adapterhub.engine.attention import uses_interface
-from adapterhub.engine.boundary import Boundary, CheckpointInContext, replicate_inputs
+from adapterhub.engine.boundary import (
+    Boundary,
+    CheckpointInContext,
+    prompt_facts,
+    replicate_inputs,
+)
 from adapterhub.engine.instance import Generate, IgnoredKeys
+from adapterhub.engine.prompts import prompted
 from adapterhub.engine.records import AdapterRecord, FusionRecord, Plan
 from adapterhub.engine.sites import CHILD, Site, Slot
+from adapterhub.engine.tokens import TokenRows
 from adapterhub.errors import ArchitectureError, CompositionError, UnknownAdapterError, did_you_mean
+from adapterhub.methods.hosts import host_bias, host_weight, write
 
 _LOCK = threading.RLock()
 
@@ -54,6 +62,10 @@ class Engine:
         self.merged: str | None = None
         #: The setup that waits while an adapter is merged.
         self.paused: Plan | None = None
+        #: Groups of adapters that share parameters, by name.
+        self.sharing: dict[str, tuple[str, ...]] = {}
+        #: Rows trained on top of the embeddings, if any.
+        self.token_rows: TokenRows | None = None
         self._unmerged: list[tuple[nn.Module, str, torch.Tensor]] = []
         self._plans: dict[tuple[Any, frozenset[int]], Plan] = {}
         self._visiting: dict[int, Plan] = {}
@@ -81,25 +93,24 @@ class Engine:
                 holder.train(site.host.training)
                 site.host._modules[CHILD] = holder
             slot = Slot(site)
+            if key.point == "embed" and not self.own_heads:
+                slot.__dict__["decoder"] = self._decoder(site.out_features)
             slot.train(site.host.training)
-            holder._modules[key.point] = slot
+            holder._modules[slot.child_name] = slot
             self.slots[key] = slot
         return slot
 
+    def _decoder(self, width: int) -> nn.Module | None:
+        """Return the model's own map from states of *width* to the vocabulary, if it has one."""
+        try:
+            found: Any = self.model.get_output_embeddings()  # type: ignore[operator]
+        except (AttributeError, NotImplementedError):
+            return None
+        return found if getattr(found, "in_features", None) == width else None
+
     def add(self, record: AdapterRecord) -> None:
         """Put a finished adapter into the model. All checks come before the first change."""
-        for key in record.modules:
-            site = self.resolved.sites[key]
-            if key.point == "kv" and not uses_interface(site.host):
-                raise ArchitectureError(
-                    f"{type(site.host).__name__} does not call transformers' attention interface, so prefix "
-                    f"tuning cannot act at {key}; use another method, or leave_out."
-                )
-            if key.point == "out" and site.residual is None:
-                raise ArchitectureError(
-                    f"The row of '{self.resolved.row.model_type}' names no module that receives the "
-                    f"residual at {key}, so a bottleneck cannot act there; pass a row with it, or use LoRA."
-                )
+        self.check(record)
         for key, module in record.modules.items():
             slot = self.slot_for(key)
             module.train(slot.host.training)
@@ -112,12 +123,36 @@ class Engine:
         self.adapters[record.name] = record
         self._forget_plans(record.name)
 
+    def check(self, record: AdapterRecord) -> None:
+        """Check that the model has what the modules of an adapter need beside their places.
+
+        Raises:
+            ArchitectureError: no attention interface for prefixes, no residual for bottlenecks.
+        """
+        for key in record.modules:
+            site = self.resolved.sites[key]
+            if key.point == "kv" and not (on_interface(site.host) or scores_inline(site.host)):
+                raise ArchitectureError(
+                    f"{type(site.host).__name__} has no softmax over keys that could be seen, so prefix "
+                    f"tuning cannot act at {key}; use another method, or leave_out."
+                )
+            if site.residual is None and record.modules[key].family.needs_residual:  # type: ignore[union-attr]
+                raise ArchitectureError(
+                    f"The row of '{self.resolved.row.model_type}' names no module that receives the "
+                    f"residual at {key}, so a bottleneck cannot act there; pass a row with it, or use LoRA."
+                )
+
     def remove(self, name: str) -> None:
         """Take an adapter out of the model, with every slot that is empty then."""
         record = self.adapters.pop(name)
         if self.active is not None and name in names_in(self.active.tree):
             self.activate(None)
         self._forget_plans(name)
+        for group, sharers in list(self.sharing.items()):
+            left = tuple(other for other in sharers if other != name)
+            self.sharing[group] = left
+            if len(left) < 2:
+                del self.sharing[group]
         for key in record.modules:
             slot = self.slots[key]
             slot._modules.pop(name if name != "fusions" else "fusions.", None)
@@ -155,7 +190,7 @@ class Engine:
             if len(slot._modules) == 1 and not slot.fusions._modules:
                 slot.install(frozenset())
                 holder: Any = slot.host._modules[CHILD]
-                holder._modules.pop(key.point)
+                holder._modules.pop(slot.child_name)
                 del self.slots[key]
                 if not holder._modules:
                     del slot.host._modules[CHILD]
@@ -218,11 +253,11 @@ class Engine:
                 continue
             nodes.append((slot, evaluate.finish(node, slot)))
             hooks[slot.index] = slot.needs(list(node.modules))
-        return Plan(tree, skip_layers, tuple(nodes), hooks, width(tree))
+        located = any(node.family.needs_positions for _, node in nodes)
+        prompts = tuple((slot, node) for slot, node in nodes if node.family.prompts)
+        return Plan(tree, skip_layers, tuple(nodes), hooks, width(tree), located, prompts)
 
     def _fusion_of(self, slot: Slot, block: Fuse) -> nn.Module | None:
-        if slot.site.key.point != "out":
-            return None
         record = self.fusions.get(block.name)
         if record is None:
             raise UnknownAdapterError(
@@ -231,7 +266,11 @@ class Engine:
             )
         module = record.modules.get(slot.site.key)
         if module is None:
-            raise CompositionError(f"Fusion '{block.name}' has no layer at {slot.site.key}.")
+            there = [name for name in record.adapters if slot.adapter(name) is not None]
+            raise CompositionError(
+                f"Fusion '{block.name}' has no layer at {slot.site.key}, where only {', '.join(there)} "
+                "of its adapters has a module; fuse adapters with the same places."
+            )
         return module
 
     def activate(
@@ -264,6 +303,8 @@ class Engine:
                 wanted[index] = wanted.get(index, frozenset()) | kinds
         for slot in self.slots.values():
             slot.install(wanted.get(slot.index, frozenset()))
+        if self.token_rows is not None:  # they come before whatever was hooked just now
+            self.token_rows.rehang(self.model)
         if wanted and not self._boundary_handles:
             self._boundary_handles = self._boundary.install(self.boundaries())
         elif not wanted and self._boundary_handles:
@@ -370,29 +411,65 @@ class Engine:
         if channels > 1 and not kwargs.pop("adapter_input_parallelized", False):
             args, kwargs = replicate_inputs(args, kwargs, channels)
         ctx.replicated = True
+        plan = self.plan_in(ctx)
+        if plan is not None and plan.prompts:
+            args, kwargs = self._prompted(plan, ctx, args, kwargs)
+        ctx.prompt = prompt_facts(args, kwargs)
         with using(ctx):
             return original(*args, **kwargs)
 
+    def _prompted(
+        self, plan: Plan, ctx: Context, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Insert prompts before a generation starts, so that its cache is as long as it has to be.
+
+        That needs a cache and token embeddings; without, every forward pass inserts them.
+        """
+        model: Any = self.model
+        slot, node = plan.prompts[0]
+        settings = kwargs.get("generation_config") or model.generation_config
+        cached = kwargs.get("use_cache", settings.use_cache)
+        ids = args[0] if args else kwargs.get("input_ids", kwargs.get("inputs"))
+        known = kwargs.get("inputs_embeds") is None and isinstance(ids, torch.Tensor)
+        simple = slot.site.insert_after is None and not model.config.is_encoder_decoder
+        if not (cached is not False and known and simple and ids.dim() == 2 and ids.shape[1]):  # type: ignore[union-attr]
+            return args, kwargs
+        rows: Any = ids
+        mask = kwargs.get("attention_mask")
+        with using(ctx):
+            made = prompted(node, slot, rows.shape[0])
+        if mask is None:
+            mask = torch.ones_like(rows)
+        made.mask, embeds = mask, model.get_input_embeddings()(rows)
+        kwargs = {k: v for k, v in kwargs.items() if k not in ("input_ids", "inputs")}
+        kwargs.update(
+            input_ids=rows, inputs_embeds=made.insert(embeds), attention_mask=made.widen(mask)
+        )
+        ctx.prompted = True
+        return (), kwargs
+
     # -- merging -----------------------------------------------------------------------------------
 
-    def merge(self, name: str, changes: Sequence[tuple[SiteKey, torch.Tensor]]) -> None:
-        """Add (out, in) changes to host weights; the old weights are kept, to be put back bit for bit."""
-        from adapterhub.architectures.resolve import transposed
-
+    def merge(self, name: str) -> None:
+        """Put the work of an adapter into the weights of its hosts; what was there is kept, bit for bit."""
+        record = self.adapters[name]
         kept, done = [], set()
-        for key, _ in changes:
-            host = self.resolved.sites[key].host
-            if id(host) not in done:
-                done.add(id(host))
-                kept.append((host, "weight", host.weight.detach().clone()))  # type: ignore[operator]
+        for key in record.modules:
+            site = self.resolved.sites[key]
+            for attribute, view in (("weight", host_weight(site)), ("bias", host_bias(site))):
+                if view is not None and (id(site.host), attribute) not in done:
+                    done.add((id(site.host), attribute))
+                    kept.append(
+                        (site.host, attribute, getattr(site.host, attribute).detach().clone())
+                    )
         with torch.no_grad():
-            for key, change in changes:
+            for key, module in record.modules.items():
                 site = self.resolved.sites[key]
-                weight: Any = site.host.weight
-                rows = weight.t() if transposed(site.host) else weight
-                if site.slice is not None:
-                    rows = rows[site.slice[0] : site.slice[1]]
-                rows.add_(change.to(rows.dtype))
+                weight, bias = host_weight(site), host_bias(site)
+                new_weight, new_bias = module.merged(weight, bias, self.slots[key])  # type: ignore[operator]
+                write(site, "weight", new_weight)
+                if bias is not None and new_bias is not bias:
+                    write(site, "bias", new_bias)
         self.merged, self._unmerged = name, kept
         waiting = self.active
         self.activate(None)

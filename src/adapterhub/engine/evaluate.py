@@ -19,6 +19,7 @@ from adapterhub.composition import (
     Average,
     BatchSplit,
     Fuse,
+    MultiTask,
     Node,
     Parallel,
     Route,
@@ -97,12 +98,16 @@ class AverageNode(Block):
     __slots__ = ("weights",)
 
     def __init__(self, children: Sequence[PlanNode | None], weights: Sequence[float]) -> None:
-        super().__init__(children)
-        self.weights = tuple(weights)
+        # The mean is over the children that have a module here; together they weigh as much as all.
+        pairs = [(c, w) for c, w in zip(children, weights, strict=True) if c is not None]
+        super().__init__([child for child, _ in pairs])
+        present = sum(weight for _, weight in pairs)
+        share = sum(weights) / present if present else 1.0
+        self.weights = tuple(weight * share for _, weight in pairs)
 
     def run(self, state: Any, slot: Any) -> Any:
         entered = self.family.enter(state, self.modules[0], slot)
-        states = [self.child(i, entered, state, slot) for i in range(len(self.children))]
+        states = [node.run(entered, slot) for node in self.children if node is not None]
         return self.family.average(states, self.weights, slot)
 
 
@@ -204,6 +209,28 @@ class RouteNode(Block):
         return result
 
 
+class MultiTaskNode(RouteNode):
+    """Routing by ``task_ids``, whose children see an input prepared twice.
+
+    The block prepares it for all rows and each task's part prepares it again; adapters that were trained
+    in a MultiTask setup have learnt on that.
+    """
+
+    __slots__ = ()
+
+    def run(self, state: Any, slot: Any) -> Any:
+        entered = self.family.enter(state, self.modules[0], slot)
+        done = super().run(entered, slot)
+        absent = [index for index, node in enumerate(self.children) if node is None]
+        if not absent:
+            return done
+        rows = routed_rows(state[0].shape[0], len(self.children), state[0].device)
+        has = torch.ones_like(rows, dtype=torch.bool)
+        for index in absent:
+            has = has & (rows != index)
+        return self.family.select(state, done, has, slot)
+
+
 def routed_rows(batch: int, children: int, device: torch.device) -> torch.Tensor:
     """Return the (batch,) routing of this forward pass, repeated for beams where that is allowed."""
     ctx = local.ctx
@@ -264,16 +291,10 @@ def _compile_block(
     children: list[PlanNode | None],
     slot: Any,
     fusion_of: Callable[[Any, Fuse], Any],
-) -> PlanNode:
+) -> PlanNode | None:
     _one_family([child for child in children if child is not None], slot)
     if isinstance(tree, Fuse):
-        node = FuseNode(children, None)
-        if sum(child is not None for child in children):
-            fusion = fusion_of(slot, tree)
-            if fusion is None:  # asks the family for its own words
-                node.family.fuse(None, [], None, slot)
-            node.fusion = fusion
-        return node
+        return _compile_fusion(tree, children, slot, fusion_of)
     if isinstance(tree, Average):
         return AverageNode(children, tree.weights)
     if isinstance(tree, BatchSplit):
@@ -282,9 +303,25 @@ def _compile_block(
         return PartsNode(children, tree.splits, 1)
     if isinstance(tree, Parallel):
         return ParallelNode(children, [width(child) for child in tree.children])
+    if isinstance(tree, MultiTask):
+        return MultiTaskNode(children)
     if isinstance(tree, Route):
         return RouteNode(children)
     raise CompositionError(f"No meaning for {type(tree).__name__} in the engine.")
+
+
+def _compile_fusion(
+    tree: Fuse,
+    children: list[PlanNode | None],
+    slot: Any,
+    fusion_of: Callable[[Any, Fuse], Any],
+) -> PlanNode | None:
+    family = next(child for child in children if child is not None).family
+    if family.stack_first_only:  # the input is not mixed: the first adapter's acts, as in a Stack
+        return children[0]
+    if not family.fusable:
+        family.fuse(None, [], None, slot)  # raises, in the family's own words
+    return FuseNode(children, fusion_of(slot, tree))
 
 
 def _one_family(nodes: Sequence[PlanNode], slot: Any) -> Any:
@@ -302,8 +339,11 @@ def finish(node: PlanNode, slot: Any) -> PlanNode:
     inner = node
     while isinstance(inner, StackNode) and len(inner.children) == 1:
         inner = inner.children[0]  # type: ignore[assignment]
+    own = getattr(inner.module, "alone", None) if isinstance(inner, Leaf) else None
     alone = getattr(node.family, "alone", None)
-    if isinstance(inner, Leaf) and alone is not None:
+    if isinstance(inner, Leaf) and own is not None:
+        node.act = partial(own, slot)
+    elif isinstance(inner, Leaf) and alone is not None:
         node.act = partial(alone, inner.module, slot)
     else:
         node.act = partial(node.evaluate, slot)

@@ -57,6 +57,8 @@ class Plan:
         nodes: (slot, node) pairs of the places that take part.
         hooks: (slot, hook kinds) of the same places.
         width: channels of Parallel.
+        prompts: (slot, node) of those that are positions before the input.
+        located: some adapter has to know positions (padding, cache).
     """
 
     tree: AdapterCompositionBlock | None
@@ -64,3 +66,5 @@ class Plan:
     nodes: tuple[tuple[Slot, Any], ...]
     hooks: dict[int, frozenset[str]]
     width: int
+    located: bool = False
+    prompts: tuple[tuple[Slot, Any], ...] = ()

@@ -7,6 +7,7 @@ Only slots that the active setup uses have hooks at all.
 
 from __future__ import annotations
 
+import inspect
 import itertools
 from collections.abc import Callable
 from typing import Any
@@ -15,12 +16,16 @@ import torch
 from torch import nn
 
 from adapterhub.architectures import ResolvedSite
+from adapterhub.architectures.structure import on_interface
 from adapterhub.context import local
 from adapterhub.engine.attention import ConfigView, attend
+from adapterhub.engine.inline import Inline
 
 #: Name under which a Site is registered in its host.
 CHILD = "adapterhub"
 _NUMBERS = itertools.count()
+#: Arguments of an attention with these words in their names are not what queries and keys are made of.
+_ASIDE = ("mask", "bias", "pos", "rel", "emb", "rot", "cos", "sin", "scale", "past")
 
 
 class Site(nn.Module):
@@ -37,6 +42,8 @@ class Slot(nn.Module):
         site: what the place is; ``index``: its number in this process.
         node: what to evaluate, set by activation; ``None``: nothing.
         norm: (not registered) the host model's layer norm after the residual addition, or ``None``.
+        decoder: (not registered) the model's own map to the vocabulary, before which adapters of the
+            input are undone, or ``None``.
     """
 
     def __init__(self, site: ResolvedSite) -> None:
@@ -47,6 +54,7 @@ class Slot(nn.Module):
         # Modules of the host model are held in a tuple: registered they would be saved twice.
         self._held = (site, site.host, site.residual)
         self.__dict__["norm"] = site.norm
+        self.__dict__["decoder"] = None
         self.fusions = nn.ModuleDict()
         self._handles: dict[str, Any] = {}
 
@@ -57,6 +65,17 @@ class Slot(nn.Module):
     @property
     def host(self) -> nn.Module:
         return self._held[1]
+
+    @property
+    def norm_on(self) -> str:
+        """What the model applies the norm to (``sum``, ``output``); ``""``: there is none, or to neither."""
+        return self._held[0].norm_on if self.__dict__["norm"] is not None else ""
+
+    @property
+    def child_name(self) -> str:
+        """Its name among the slots of its host."""
+        key = self._held[0].key
+        return f"{key.sublayer}_{key.point}" if self._held[0].repeated else key.point
 
     def adapter(self, name: str) -> Any:
         """Return the module of adapter *name* here, or ``None``."""
@@ -72,16 +91,37 @@ class Slot(nn.Module):
         """Pre-hook on the sub-layer's first module: note the residual."""
         local.ctx.residuals[self.index] = args[0]
 
+    def tap_addend(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+        """Post-hook on what is added to the residual before adapters see it."""
+        noted = local.ctx.residuals
+        addend = output[0] if isinstance(output, tuple) else output
+        noted[self.index] = noted[self.index] + addend
+
     def on_output(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
         """Post-hook on the host of a residual site (``out``)."""
         ctx = local.ctx
         node = self.node if ctx.override is None else ctx.override.get(self.index, self.node)
         residual = ctx.residuals.pop(self.index, None)
-        if node is None:
+        if node is None or (residual is None and self._held[0].repeated):
             return None
         if type(output) is tuple:
-            return (node.act(output[0], residual), *output[1:])
-        return node.act(output, residual)
+            return (self._acted(node, output[0], residual), *output[1:])
+        return self._acted(node, output, residual)
+
+    def _acted(self, node: Any, h: torch.Tensor, residual: Any) -> torch.Tensor:
+        if residual is None or h.dim() == residual.dim():
+            return node.act(h, residual)
+        # Mixtures of experts take the batch apart into single positions.
+        return node.act(h.view(residual.shape), residual).view(h.shape)
+
+    def on_swapped(self, module: nn.Module, args: tuple[Any, ...], output: torch.Tensor) -> Any:
+        """As :meth:`on_output`, where adapters take residual and output for each other."""
+        residual = local.ctx.residuals.pop(self.index, None)
+        node = self._current()
+        if node is None:
+            return None
+        # The model goes on with N(. + residual), and is to get N(adapted residual + output).
+        return node.act(residual, output) + (output - residual)
 
     def on_linear(self, module: nn.Module, args: tuple[Any, ...], output: torch.Tensor) -> Any:
         """Post-hook on a projection."""
@@ -94,12 +134,50 @@ class Slot(nn.Module):
         node = self._current()
         return None if node is None else node.act(output, None)
 
+    def on_embedding(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Pre-hook on the embeddings: they see the mask as long as their own input."""
+        made = local.ctx.prompts.get(self.index)
+        if made is None or made.longer is None:
+            return None
+        swap = {id(made.longer): made.mask}
+        args = tuple(swap.get(id(value), value) for value in args)
+        return args, {name: swap.get(id(value), value) for name, value in kwargs.items()}
+
+    def on_embedded(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
+        """Post-hook on the embeddings: insert the prompts."""
+        made = local.ctx.prompts.pop(self.index, None)
+        if made is None:
+            return None
+        if isinstance(output, tuple):
+            return (made.insert(output[0]), *output[1:])
+        return made.insert(output)
+
+    def on_decoder(self, module: nn.Module, args: tuple[Any, ...]) -> Any:
+        """Pre-hook on the map to the vocabulary: undo the adapters of the embeddings."""
+        node = self._current()
+        return None if node is None else (node.family.undo(node, self, args[0]), *args[1:])
+
+    def on_block(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
+        """Post-hook on a block, whose output is a tensor or begins with one."""
+        node = self._current()
+        if node is None:
+            return None
+        if isinstance(output, tuple):
+            return (node.act(output[0], None), *output[1:])
+        return node.act(output, None)
+
     def on_fused(self, module: nn.Module, args: tuple[Any, ...], output: torch.Tensor) -> Any:
         """Post-hook on a fused projection: only this part of the output changes."""
         node = self._current()
         if node is None:
             return None
-        start, stop = self._held[0].slice  # type: ignore[misc]
+        site = self._held[0]
+        start, stop = site.slice  # type: ignore[misc]
+        if site.blocks > 1:
+            pieces = output.unflatten(-1, (site.blocks, -1))
+            part = node.act(pieces[..., start:stop].flatten(-2), args[0])
+            part = part.unflatten(-1, (site.blocks, -1))
+            return torch.slice_scatter(pieces, part, -1, start, stop).flatten(-2)
         part = node.act(output[..., start:stop], args[0])
         return torch.slice_scatter(output, part, -1, start, stop)
 
@@ -123,6 +201,31 @@ class Slot(nn.Module):
             seen = cache.get_seq_length(getattr(module, "layer_idx", 0))
             ctx.cache["seen", self.index] = seen.clone() if isinstance(seen, torch.Tensor) else seen
 
+    def begin_inline(
+        self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> None:
+        """Pre-hook on an attention that computes its scores itself: follow them."""
+        ctx, site, node = local.ctx, self.site, self._current()
+        if node is None:
+            return
+
+        def prefix(key: torch.Tensor) -> Any:
+            state = node.run(node.family.begin(key, ctx.residuals.pop(self.index, None)), self)
+            return (state.k, state.v, state.valid) if state.k.shape[2] else None
+
+        shape = (site.kv_heads, site.head_dim)
+        mode = Inline(type(module).__name__, _streams(module, args, kwargs), prefix, shape)
+        ctx.cache["inline", self.index] = mode
+        mode.__enter__()
+
+    def end_inline(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+        """Post-hook, also after an error: stop following."""
+        mode = local.ctx.cache.pop(("inline", self.index), None)
+        if mode is not None:
+            mode.__exit__(None, None, None)
+            if output is not None:
+                mode.finish()
+
     # -- installing --------------------------------------------------------------------------------
 
     def needs(self, modules: list[Any]) -> frozenset[str]:
@@ -131,15 +234,24 @@ class Slot(nn.Module):
         point = site.key.point
         if point == "kv":
             gated = any(module.gated for module in modules)
-            return frozenset({"view", "note"} if gated or site.bias_host is not None else {"view"})
+            way = "view" if on_interface(site.host) else "inline"
+            return frozenset({way, "note"} if gated or site.bias_host is not None else {way})
+        if point == "embed":
+            kind = "input" if site.at_input else "hidden"
+            undone = self.decoder is not None and any(hasattr(m.family, "undo") for m in modules)
+            return frozenset({kind, "undo"} if undone else {kind})
         if site.at_input:
             return frozenset({"input"})
-        if point == "embed":
-            return frozenset({"hidden"})
+        if site.key.sublayer == "layer":
+            return frozenset({"block"})
+        if point == "prompt":  # the boundary does the rest
+            return frozenset({"prompt", "unmask"} if site.insert_after is not None else ())
         if point != "out":
             return frozenset({"fused" if site.slice else "linear"})
-        wanted = {"output", "tap"}
-        if site.norm is not None and any(not m.original_ln_after for m in modules):
+        wanted = {"swapped" if site.swapped else "output", "tap"}
+        if site.residual_plus is not None:
+            wanted.add("plus")
+        if self.norm_on and any(not m.original_ln_after for m in modules):
             wanted.add("norm")
         return frozenset(wanted)
 
@@ -154,19 +266,41 @@ class Slot(nn.Module):
         host = self.host
         if kind == "view":
             return ConfigView.install(host)
+        if kind == "inline":
+            return _Handles(
+                host.register_forward_pre_hook(self.begin_inline, with_kwargs=True),
+                host.register_forward_hook(self.end_inline, always_call=True),
+            )
         if kind == "note":
             return host.register_forward_pre_hook(self.note_attention_input, with_kwargs=True)
         if kind == "tap":
             tap: Any = self._held[2]
             return tap.register_forward_pre_hook(self.tap_residual)
+        if kind == "plus":
+            addend: Any = self.site.residual_plus
+            return addend.register_forward_hook(self.tap_addend)
         if kind == "input":
             return host.register_forward_pre_hook(self.on_input)
+        if kind == "prompt":
+            inner: Any = self.site.insert_after
+            return inner.register_forward_hook(self.on_embedded)
+        if kind == "unmask":
+            inner = self.site.insert_after
+            return inner.register_forward_pre_hook(self.on_embedding, with_kwargs=True)
+        if kind == "hidden":  # before prompts are inserted
+            return host.register_forward_hook(self.on_hidden, prepend=True)
+        if kind == "undo":
+            decoder: Any = self.decoder
+            return decoder.register_forward_pre_hook(self.on_decoder)
+        if kind == "block":  # before transformers' own hook, which records hidden states
+            return host.register_forward_hook(self.on_block, prepend=True)
         if kind == "norm":
             norm: Any = self.norm
             return norm.register_forward_hook(self.on_norm)
+        if kind == "output":  # before others that read this output
+            return host.register_forward_hook(self.on_output, prepend=True)
         hooks: dict[str, Callable[..., Any]] = {
-            "output": self.on_output,
-            "hidden": self.on_hidden,
+            "swapped": self.on_swapped,
             "linear": self.on_linear,
             "fused": self.on_fused,
         }
@@ -175,6 +309,33 @@ class Slot(nn.Module):
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Not called: a slot acts through its hooks."""
         raise RuntimeError("a Slot is not a layer")
+
+
+def _streams(
+    module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> list[torch.Tensor]:
+    """Return what an attention makes queries, keys and values of, among its arguments."""
+    names = [n for n in inspect.signature(module.forward).parameters if n not in ("args", "kwargs")]
+    given = {**dict(zip(names, args, strict=False)), **kwargs}
+    return [
+        value
+        for name, value in given.items()
+        if isinstance(value, torch.Tensor)
+        and value.is_floating_point()
+        and value.dim() > 2
+        and not any(word in name for word in _ASIDE)
+    ]
+
+
+class _Handles:
+    """Several hook handles as one."""
+
+    def __init__(self, *handles: Any) -> None:
+        self.handles = handles
+
+    def remove(self) -> None:
+        for handle in self.handles:
+            handle.remove()
 
 
 __all__ = ["CHILD", "Site", "Slot", "attend"]

@@ -13,6 +13,18 @@ from adapterhub.methods.activations import activation
 
 Labels = Mapping[Any, str] | Sequence[str] | None
 
+#: Options that are in a head's configuration only where they are not the default, so that
+#: configurations are those of the ``adapters`` library where it has the head.
+RARE: dict[str, Any] = {
+    "hidden_bias": True,
+    "layer_norm": False,
+    "norm_bias": True,
+    "pooling": None,
+    "scale": 1.0,
+    "scaled": True,
+    "softcap": None,
+}
+
 
 class Activation(nn.Module):
     """One slot of the stack: an activation function by its name, without parameters."""
@@ -38,7 +50,12 @@ class PredictionHead(nn.Sequential):
     and 3 without an activation function). Hidden layers keep the hidden size.
 
     A subclass fills :attr:`config` in its constructor, calls :meth:`build` and implements
-    :meth:`forward`; its constructor takes ``(model, head_name, **config)``.
+    :meth:`forward`; its constructor takes ``(model, head_name, **config)``. Those of the library take
+    rare options as well, which :attr:`config` names only where they are set: ``layer_norm=True``
+    (a norm after each hidden layer), ``hidden_bias=False``, ``norm_bias=False`` (hidden layers, their
+    norms without a bias), ``pooling`` (``"cls"``, ``"first"``, ``"last"``, ``"eos"`` or ``"mean"``
+    instead of what :mod:`~adapterhub.heads.pooling` chooses for the model), ``scaled=False`` (without
+    the factor of :func:`~adapterhub.heads.pooling.token_scale`).
 
     Args:
         head_name: the head's name; part of the parameter names.
@@ -58,11 +75,30 @@ class PredictionHead(nn.Sequential):
     has_choices: ClassVar[bool] = False
     #: Keyword arguments of the model's forward that are this head's labels.
     targets: ClassVar[tuple[str, ...]] = ("labels",)
+    #: What else :meth:`forward` wants: ``"invert"`` (a function that undoes invertible adapters),
+    #: ``"logits_to_keep"``, ``"base_model"``, ``"choices"`` (the length of the inputs' second axis).
+    extras: ClassVar[tuple[str, ...]] = ()
+    #: Whether a model with this head active can ``generate``.
+    generates: ClassVar[bool] = False
 
     def __init__(self, head_name: str) -> None:
         super().__init__()
         self.name = head_name
         self.config: dict[str, Any] = {}
+
+    def add_rare(self, options: Mapping[str, Any]) -> None:
+        """Take rare options into :attr:`config`.
+
+        Raises:
+            ConfigError: options that no head has.
+        """
+        for key, value in options.items():
+            if key not in RARE:
+                raise ConfigError(
+                    f"head '{self.name}' ({type(self).__name__}): unexpected option '{key}'."
+                )
+            if value != RARE[key]:
+                self.config[key] = value
 
     def build(self, model: Any) -> None:
         """Make the layers that :attr:`config` asks for, initialised by *model*'s own rule.
@@ -86,9 +122,12 @@ class PredictionHead(nn.Sequential):
         dropout = dropout_of(config, model.config)
         for _ in range(layers - 1):
             self.append(nn.Dropout(dropout))
-            self.append(nn.Linear(size, size))
+            self.append(nn.Linear(size, size, bias=config.get("hidden_bias", True)))
             if config.get("activation_function"):
                 self.append(Activation(config["activation_function"]))
+            if config.get("layer_norm", False):
+                norm_bias = config.get("norm_bias", True)
+                self.append(nn.LayerNorm(size, norm_epsilon(model.config), bias=norm_bias))
         self.append(nn.Dropout(dropout))
         self.append(nn.Linear(size, outputs, bias=config.get("bias", True)))
         with torch.no_grad():
@@ -138,6 +177,10 @@ class PredictionHead(nn.Sequential):
         except TypeError as error:
             raise ConfigError(f"head '{head_name}' ({cls.__name__}): {error}.") from error
 
+    def stored_config(self) -> dict[str, Any]:
+        """Return :attr:`config` as it goes to files."""
+        return dict(self.config)
+
     def labels(self) -> dict[int, str]:
         """Return ``{id: label}``, by ascending id."""
         return dict(
@@ -174,6 +217,15 @@ def hidden_size(config: Any) -> int:
     raise ArchitectureError(
         f"A prediction head needs the model's hidden size, and {type(config).__name__} has none."
     )
+
+
+def norm_epsilon(config: Any) -> float:
+    """Return the epsilon of a model's layer norms; default 1e-12."""
+    for name in ("layer_norm_eps", "norm_eps"):
+        value = getattr(config.get_text_config(), name, None)
+        if isinstance(value, float):
+            return value
+    return 1e-12
 
 
 def dropout_of(config: Mapping[str, Any], model_config: Any) -> float:

@@ -47,6 +47,7 @@ class ClassificationHead(PredictionHead):
         use_pooler: bool = False,
         bias: bool = True,
         dropout_prob: float | None = None,
+        **rare: Any,
     ) -> None:
         super().__init__(head_name)
         self.config = {
@@ -59,6 +60,7 @@ class ClassificationHead(PredictionHead):
             "bias": bias,
             "dropout_prob": dropout_prob,
         }
+        self.add_rare(rare)
         self.build(model)
 
     def forward(

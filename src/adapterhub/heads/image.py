@@ -47,6 +47,7 @@ class ImageClassificationHead(PredictionHead):
         use_pooler: bool = False,
         bias: bool = True,
         dropout_prob: float | None = None,
+        **rare: Any,
     ) -> None:
         super().__init__(head_name)
         self.config = {
@@ -60,6 +61,7 @@ class ImageClassificationHead(PredictionHead):
             "bias": bias,
             "dropout_prob": dropout_prob,
         }
+        self.add_rare(rare)
         self.build(model)
 
     def forward(

@@ -72,3 +72,26 @@ def span_loss(
         for logits, where in ((start_logits, start), (end_logits, end))
     ]
     return (parts[0] + parts[1]) / 2
+
+
+def vocabulary_loss(
+    logits: torch.Tensor, labels: torch.Tensor | None, shift: bool
+) -> torch.Tensor | None:
+    """Cross-entropy over the tokens that are not labelled -100.
+
+    Args:
+        logits: (batch, length, vocabulary). labels: (batch, tokens); where ``tokens < length``, the
+            positions in front (of a prompt) do not count. shift: the token at each position is
+            predicted at the one before it.
+    """
+    if labels is None:
+        return None
+    if labels.shape[1] < logits.shape[1]:
+        labels = F.pad(labels, (logits.shape[1] - labels.shape[1], 0), value=IGNORED)
+    if shift:
+        logits, labels = logits[:, :-1], labels[:, 1:]
+    return F.cross_entropy(
+        logits.reshape(-1, logits.shape[-1]).to(torch.promote_types(logits.dtype, torch.float32)),
+        labels.reshape(-1).to(logits.device),
+        ignore_index=IGNORED,
+    )

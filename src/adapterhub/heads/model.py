@@ -10,12 +10,15 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from adapterhub.context import current
-from adapterhub.errors import AdapterHubError, CheckpointError, ConfigError
+from adapterhub.errors import ConfigError
 from adapterhub.heads.adding import AddsHeads
 from adapterhub.heads.base import PredictionHead, head_class, register_head
+from adapterhub.heads.losses import IGNORED
 from adapterhub.heads.pooling import pooling_rule, token_scale
-from adapterhub.heads.running import Call, describe, run, with_signature
+from adapterhub.heads.running import Call, describe, run, seen_by_heads, with_signature
 from adapterhub.heads.setup import HeadSetup, explicit, implied, names_of, require
+from adapterhub.heads.tying import TiedHeads, tie
+from adapterhub.heads.weights import HeadWeights
 
 if TYPE_CHECKING:
     _Host = PreTrainedModel
@@ -23,7 +26,7 @@ else:
     _Host = object
 
 
-class ModelWithHeads(AddsHeads, _Host):
+class ModelWithHeads(AddsHeads, HeadWeights, TiedHeads, _Host):
     """Mixin for a ``PreTrainedModel`` whose base model is the attribute ``base_model_prefix``.
 
     The subclass sets ``base_model_class``; its ``__init__`` makes the base model and then calls
@@ -71,8 +74,17 @@ class ModelWithHeads(AddsHeads, _Host):
         if not isinstance(head, PredictionHead):
             raise ConfigError(f"Not a prediction head: {head!r}")
         self.check_head_name(head.name, overwrite_ok)
-        head.to(device=self.device, dtype=self.dtype).train(self.training)
+        self._put_head(head, set_active, tied=True)
+
+    def _put_head(self, head: PredictionHead, set_active: bool, tied: bool) -> None:
+        hollow = any(parameter.is_meta for parameter in head.parameters())
+        # (While from_pretrained builds a model without memory, parts of it may be real already.)
+        head.to(device=None if hollow else self.device, dtype=self.dtype).train(self.training)
+        if tied:
+            tie(self, head)
         self.heads[head.name] = head
+        if "all_tied_weights_keys" in self.__dict__:  # (made at the end of the model's __init__)
+            self._note_tied_weights()
         if set_active:
             self._active_head = head.name
 
@@ -117,6 +129,7 @@ class ModelWithHeads(AddsHeads, _Host):
         """
         require(head_name, self.heads)
         del self.heads[head_name]
+        self._note_tied_weights()
         if head_name in names_of(self._active_head):
             self._active_head = None
 
@@ -142,7 +155,7 @@ class ModelWithHeads(AddsHeads, _Host):
 
     def get_prediction_heads_config(self) -> dict[str, dict[str, Any]]:
         """Return ``{name: configuration}`` of all heads."""
-        return {name: dict(self._head(name).config) for name in self.heads}
+        return {name: self._head(name).stored_config() for name in self.heads}
 
     def get_labels_dict(self, head_name: str | None = None) -> dict[int, str]:
         """Return ``{id: label}`` of a head, by ascending id.
@@ -207,23 +220,48 @@ class ModelWithHeads(AddsHeads, _Host):
             return found
         return self._active_head
 
+    # -- what adapters mean to heads ---------------------------------------------------------------
+
+    def parallel_channels(self) -> int:
+        """Return how many copies of the batch the base model's output holds; 1 without adapters."""
+        return 1
+
+    def input_inverse(self, start: int, stop: int, total: int) -> Any:
+        """Return what undoes the active invertible adapters on some rows; ``None``: there are none.
+
+        Args:
+            start, stop: the rows of the base model's output, of *total*, that it will be used on.
+        """
+        return None
+
+    def prepare_decoder_input_ids_from_labels(self, labels: torch.Tensor) -> torch.Tensor:
+        """Return an encoder-decoder's labels (batch, length) shifted right, as decoder input."""
+        start, pad = self.config.decoder_start_token_id, self.config.pad_token_id
+        shifted = labels.new_full(labels.shape, pad)
+        shifted[:, 0] = start
+        shifted[:, 1:] = labels[:, :-1].masked_fill(labels[:, :-1] == IGNORED, pad)
+        return shifted
+
     # -- running -----------------------------------------------------------------------------------
 
     def forward(self, *args: Any, head: Any = None, **kwargs: Any) -> Any:
         """Run the base model, then the heads.
 
         Args:
-            args, kwargs: those of the base model, and the heads' labels: ``labels``, or
-                ``start_positions`` and ``end_positions``. With several heads each of these is one
-                tensor for all of them, a list (one a head) or a dict by head name; any of them may
-                be ``None``.
+            args, kwargs: those of the base model, and the heads' labels: ``labels``;
+                ``start_positions`` and ``end_positions``; ``labels_arcs``, ``labels_rels`` and
+                ``word_starts``. With several heads each of these is one tensor for all of them, a
+                list (one a head) or a dict by head name; any of them may be ``None``.
+            logits_to_keep: for how many positions at the end language-model heads compute logits;
+                default 0: for all.
             head: the heads to run; default: those of the running ``AdapterSetup``, else
                 ``active_head``.
             return_dict: default: ``config.return_dict``.
 
         Returns:
             The head's output; a :class:`~adapterhub.heads.MultiHeadOutput` for several heads; the
-            base model's output if there is no head. A tuple for ``return_dict=False``.
+            base model's output if there is no head, hidden states as heads would see them (T5 with
+            tied embeddings scales them). A tuple for ``return_dict=False``.
 
         Raises:
             UnknownAdapterError: no such head. CompositionError: the number of heads is not that of
@@ -231,75 +269,13 @@ class ModelWithHeads(AddsHeads, _Host):
         """
         setup = self._heads_in_force(head)
         heads = [self._head(name) for name in names_of(setup)]
-        call = Call.split(self._base_arguments, args, kwargs, heads, self.base_model)
+        call = Call.split(self._base_arguments, args, kwargs, heads, self)
         outputs = self.base_model(**call.inputs, return_dict=True)
-        result = run(self, setup, heads, outputs, call) if heads else outputs
+        result = run(self, setup, heads, outputs, call) if heads else seen_by_heads(self, outputs)
         wanted = self.config.return_dict if call.return_dict is None else call.return_dict
         return result.to_tuple() if not wanted and hasattr(result, "to_tuple") else result
 
     # -- saving ------------------------------------------------------------------------------------
-
-    def head_tensors(self, head_name: str) -> dict[str, torch.Tensor]:
-        """Return a head's tensors by their names in files, ``heads.<name>.<index>.weight``."""
-        state = self._head(head_name).state_dict()
-        return {f"heads.{head_name}.{key}": value.detach() for key, value in state.items()}
-
-    def check_head_tensors(
-        self, head_name: str, config: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]
-    ) -> None:
-        """Check that a stored head fits this model, without changing anything.
-
-        Args:
-            head_name: the name it is to have. config: its configuration.
-            tensors: by name, ``heads.<head_name>.…``.
-
-        Raises:
-            CheckpointError: with every name and shape that does not fit.
-        """
-        try:
-            self.check_head_name(head_name, overwrite_ok=True)
-            with torch.device("meta"):
-                wanted = self._make_head(head_name, config).state_dict()
-        except AdapterHubError as error:
-            raise CheckpointError(
-                f"The stored head '{head_name}' cannot be built here: {error}"
-            ) from error
-        expected = {f"heads.{head_name}.{key}": list(value.shape) for key, value in wanted.items()}
-        problems = [
-            f"missing: {key} {shape}" for key, shape in expected.items() if key not in tensors
-        ]
-        problems += [f"unexpected: {key}" for key in tensors if key not in expected]
-        problems += [
-            f"shape: {key} is {list(value.shape)} in the file, {expected[key]} in the model"
-            for key, value in tensors.items()
-            if key in expected and list(value.shape) != expected[key]
-        ]
-        if problems:
-            raise CheckpointError(
-                f"The stored head '{head_name}' does not fit this {type(self).__name__}, "
-                "nothing was loaded:\n  - " + "\n  - ".join(problems)
-            )
-
-    def load_head_tensors(
-        self,
-        head_name: str,
-        config: Mapping[str, Any],
-        tensors: Mapping[str, torch.Tensor],
-        set_active: bool = False,
-    ) -> None:
-        """Add a stored head, replacing one of that name; all or nothing.
-
-        Args:
-            set_active: make it the active head. Default False.
-
-        Raises:
-            CheckpointError: see :meth:`check_head_tensors`.
-        """
-        self.check_head_tensors(head_name, config, tensors)
-        head = self._make_head(head_name, config)
-        prefix = f"heads.{head_name}."
-        head.load_state_dict({key.removeprefix(prefix): value for key, value in tensors.items()})
-        self.add_prediction_head(head, overwrite_ok=True, set_active=set_active)
 
     def save_pretrained(self, save_directory: Any, *args: Any, **kwargs: Any) -> Any:
         """As in transformers; ``config.json`` also lists the heads, as ``prediction_heads``."""

@@ -18,7 +18,7 @@ class MultipleChoiceHead(PredictionHead):
     Args:
         model: the model it is for.
         head_name: its name.
-        num_choices: candidates an example. Default 2.
+        num_choices: candidates an example, where the inputs' shape does not tell. Default 2.
         layers: linear layers. Default 2.
         activation_function: between the layers, or ``None``. Default ``"tanh"``.
         id2label: names of the choices; default LABEL_0, ….
@@ -32,6 +32,7 @@ class MultipleChoiceHead(PredictionHead):
     head_type = "multiple_choice"
     pooled = True
     has_choices = True
+    extras = ("choices",)
 
     def __init__(
         self,
@@ -43,6 +44,7 @@ class MultipleChoiceHead(PredictionHead):
         id2label: Labels = None,
         use_pooler: bool = False,
         dropout_prob: float | None = None,
+        **rare: Any,
     ) -> None:
         super().__init__(head_name)
         self.config = {
@@ -54,6 +56,7 @@ class MultipleChoiceHead(PredictionHead):
             "use_pooler": use_pooler,
             "dropout_prob": dropout_prob,
         }
+        self.add_rare(rare)
         self.build(model)
 
     def forward(
@@ -63,11 +66,17 @@ class MultipleChoiceHead(PredictionHead):
         attention_mask: torch.Tensor | None = None,
         return_dict: bool = True,
         labels: torch.Tensor | None = None,
+        choices: int | None = None,
         **kwargs: Any,
     ) -> MultipleChoiceModelOutput:
-        """Return ``logits`` (batch, num_choices) and, with *labels* (batch,), the ``loss``."""
+        """Return ``logits`` (batch, num_choices) and, with *labels* (batch,), the ``loss``.
+
+        Args:
+            choices: how many the inputs have, where their shape tells; may differ from
+                ``num_choices``.
+        """
         assert cls_output is not None
-        logits = self.stack(cls_output).view(-1, self.config["num_choices"])
+        logits = self.stack(cls_output).view(-1, choices or self.config["num_choices"])
         loss = None if labels is None else F.cross_entropy(logits, labels.view(-1))
         return fill(MultipleChoiceModelOutput, outputs, loss=loss, logits=logits)
 

@@ -20,10 +20,12 @@ class MultiHeadOutput(ModelOutput):
     Args:
         loss: scalar, the sum of the heads' losses; ``None`` if no head had labels.
         head_outputs: one output a head, in the order of the heads.
+        past_key_values: the base model's cache, for the whole batch, if it made one.
     """
 
     loss: torch.Tensor | None = None
     head_outputs: tuple[Any, ...] | None = None
+    past_key_values: Any = None
 
     @property
     def logits(self) -> torch.Tensor:
@@ -46,13 +48,14 @@ class MultiHeadOutput(ModelOutput):
         return (self.head_outputs or ())[key]
 
 
-def combine(outputs: list[Any]) -> MultiHeadOutput:
-    """Return the heads' outputs as one, with the sum of their losses."""
+def combine(outputs: list[Any], base: Any) -> MultiHeadOutput:
+    """Return the heads' *outputs* on that of the *base* model as one, with the sum of losses."""
     losses = [
         loss for loss in (getattr(output, "loss", None) for output in outputs) if loss is not None
     ]
     total: Any = sum(losses[1:], losses[0]) if losses else None
-    return MultiHeadOutput(loss=total, head_outputs=tuple(outputs))
+    cache = base.get("past_key_values")
+    return MultiHeadOutput(loss=total, head_outputs=tuple(outputs), past_key_values=cache)
 
 
 def fill(kind: type[T], base: Any, **own: Any) -> T:

@@ -1,11 +1,14 @@
 """Which hidden state stands for the whole input, the input of classification heads.
 
 ========================  =====================================================================
-``use_pooler``            the base model's pooled output
+``use_pooler``, or BEiT    the base model's pooled output
 encoder-decoder           the decoder's state at the input's last ``<eos>``
 decoder only              the state of the last token that is not padding, on whichever side that is
 else                      the first position (``[CLS]``)
 ========================  =====================================================================
+
+A head may ask for one of these, or for the mean of all tokens that are not padding, by its option
+``pooling``.
 
 For right padding these are the rules of transformers' ``...ForSequenceClassification`` models and
 of the ``adapters`` library, whose heads therefore work here.
@@ -18,22 +21,26 @@ from typing import Any
 
 import torch
 
-from adapterhub.errors import ArchitectureError
+from adapterhub.errors import ArchitectureError, ConfigError
 
 #: Model types that transformers lists with causal but not with masked language models, and that are
 #: nevertheless encoders unless ``config.is_decoder`` is set.
 ENCODERS = frozenset({"bert-generation"})
 #: Model types whose heads take the pooled output unless told otherwise.
 POOLER_BY_DEFAULT = frozenset({"albert", "beit"})
+#: Model types whose heads take it in any case.
+ALWAYS_POOLED = frozenset({"beit"})
 #: Model types whose decoder states are multiplied by ``d_model ** -0.5`` where embeddings are tied,
 #: before heads that look at every position.
-SCALED_WHEN_TIED = frozenset({"t5"})
+SCALED_WHEN_TIED = frozenset({"longt5", "switch_transformers", "t5", "umt5"})
 
 
 def pooling_rule(config: Any) -> str:
-    """Return ``"eos"``, ``"last"`` or ``"first"`` for a model's configuration."""
+    """Return ``"pooler"``, ``"eos"``, ``"last"`` or ``"first"`` for a model's configuration."""
     from transformers.models.auto import modeling_auto as auto
 
+    if config.model_type in ALWAYS_POOLED:
+        return "pooler"
     if getattr(config, "is_encoder_decoder", False):
         return "eos"
     if getattr(config, "is_decoder", False):
@@ -67,22 +74,38 @@ def pooled_vector(
         config: of the model.
         inputs: keyword arguments of the base model; ``input_ids`` and ``attention_mask`` (rows,
             length) are used, repeated where the batch of *outputs* is a multiple of theirs.
-        rule: of :func:`pooling_rule`; default: computed from *config*.
+        rule: ``"first"`` (or ``"cls"``), ``"last"``, ``"eos"``, ``"mean"`` or ``"pooler"``; default: the
+            model's own of :func:`pooling_rule`.
         use_pooler: take ``outputs.pooler_output``.
 
     Raises:
         ArchitectureError: ``use_pooler`` and the model has no pooler.
+        ConfigError: an unknown rule.
         ValueError: an encoder-decoder's input has a row without ``<eos>``, or comes as embeddings.
     """
     hidden = outputs[0]
-    if use_pooler or hidden.dim() != 3:
-        return _pooler_output(outputs, config)
     rule = pooling_rule(config) if rule is None else rule
-    if rule == "first":
+    if use_pooler or rule == "pooler" or hidden.dim() != 3:
+        return _pooler_output(outputs, config)
+    if rule in ("first", "cls"):
         return hidden[:, 0]
+    if rule == "mean":
+        return _mean(hidden, inputs.get("attention_mask"))
     if rule == "eos":
         return _at(hidden, _eos_position(hidden, config, inputs))
-    return _at(hidden, _last_position(hidden, config, inputs))
+    if rule == "last":
+        return _at(hidden, _last_position(hidden, config, inputs))
+    raise ConfigError(f"Unknown pooling {rule!r}; known: first (or cls), last, eos, mean, pooler.")
+
+
+def _mean(hidden: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
+    if mask is None or mask.dim() != 2:
+        return hidden.mean(dim=1)
+    if mask.shape[0] != hidden.shape[0]:
+        mask = mask.repeat(hidden.shape[0] // mask.shape[0], 1)
+    hidden = hidden[:, max(0, hidden.shape[1] - mask.shape[1]) :]  # (a prompt stands in front)
+    counted = mask[..., None].to(hidden.dtype)
+    return (hidden * counted).sum(dim=1) / counted.sum(dim=1).clamp(min=1)
 
 
 def _pooler_output(outputs: Any, config: Any) -> torch.Tensor:

@@ -44,6 +44,7 @@ class QuestionAnsweringHead(PredictionHead):
         activation_function: str | None = "tanh",
         id2label: Labels = None,
         dropout_prob: float | None = None,
+        **rare: Any,
     ) -> None:
         super().__init__(head_name)
         self.config = {
@@ -54,6 +55,7 @@ class QuestionAnsweringHead(PredictionHead):
             "label2id": label2id(id2label, num_labels),
             "dropout_prob": dropout_prob,
         }
+        self.add_rare(rare)
         self.build(model)
 
     def forward(

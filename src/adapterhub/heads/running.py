@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from adapterhub.composition import BatchSplit
+from adapterhub.context import current
 from adapterhub.errors import ArchitectureError, CompositionError, ConfigError, did_you_mean
 from adapterhub.heads.base import PredictionHead
 from adapterhub.heads.outputs import combine, rows
@@ -18,7 +19,9 @@ from adapterhub.heads.pooling import pooled_vector
 from adapterhub.heads.setup import HeadSetup, names_of
 
 #: Labels of the heads that come with the library, always part of the signature.
-TARGETS = ("labels", "start_positions", "end_positions")
+#: (``labels_arcs`` and ``labels_rels`` of the parser are not: the Trainer would wait for every argument
+#: with "label" in its name; tell it with ``label_names``.)
+TARGETS = ("labels", "start_positions", "end_positions", "word_starts")
 #: Arguments of the Trainer that are meant for language-model losses.
 DROPPED = ("num_items_in_batch", "return_loss")
 #: Arguments of every base model, by name or through its output decorators.
@@ -31,15 +34,6 @@ CHOICES = {
     "position_ids": 3,
     "inputs_embeds": 4,
 }
-#: Inputs whose first axis is the batch.
-BATCHED = (
-    "input_ids",
-    "inputs_embeds",
-    "pixel_values",
-    "input_features",
-    "input_values",
-    "decoder_input_ids",
-)
 
 
 @dataclass(frozen=True)
@@ -72,7 +66,8 @@ def with_signature(forward: Callable[..., Any], base: type) -> Callable[..., Any
     given = inspect.signature(base.forward).parameters.values()  # type: ignore[attr-defined]
     ordered = [p for p in given if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)]
     names = {p.name for p in ordered}
-    added = [name for name in ("head", *TARGETS, *COMMON, "return_dict") if name not in names]
+    wanted = ("head", *TARGETS, *COMMON, "logits_to_keep", "return_dict")
+    added = [name for name in wanted if name not in names]
     ordered += [
         inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None) for name in added
     ]
@@ -83,11 +78,13 @@ def with_signature(forward: Callable[..., Any], base: type) -> Callable[..., Any
 
 @dataclass(frozen=True)
 class Call:
-    """The arguments of one call: the base model's *inputs*, the heads' *targets*, *return_dict*."""
+    """The arguments of one call: the base model's *inputs*, the heads' *targets*, and options."""
 
     inputs: dict[str, Any]
     targets: dict[str, Any]
     return_dict: bool | None
+    logits_to_keep: Any = 0
+    choices: int | None = None
 
     @staticmethod
     def split(
@@ -95,7 +92,7 @@ class Call:
         args: Sequence[Any],
         kwargs: Mapping[str, Any],
         heads: Sequence[PredictionHead],
-        base: Any,
+        model: Any,
     ) -> Call:
         """Divide the arguments of ``model(*args, **kwargs)``.
 
@@ -111,21 +108,27 @@ class Call:
         given = {**dict(zip(known.names, args, strict=False)), **kwargs}
         targets = {name: given.pop(name) for name in own if name in given}
         return_dict = given.pop("return_dict", None)
+        keep = given.pop("logits_to_keep", None)
         inputs = {name: value for name, value in given.items() if name not in DROPPED}
         unknown = [name for name in inputs if name not in known.names and name not in COMMON]
         if unknown and not known.takes_any:
             raise TypeError(
-                f"forward() got an unexpected argument '{unknown[0]}': {type(base).__name__} does "
-                f"not take it.{did_you_mean(unknown[0], (*known.names, *own))}"
+                f"forward() got an unexpected argument '{unknown[0]}': "
+                f"{type(model.base_model).__name__} does not take it."
+                f"{did_you_mean(unknown[0], (*known.names, *own))}"
             )
         if not heads and any(value is not None for value in targets.values()):
             raise ConfigError(
                 f"{', '.join(targets)} given, but no prediction head is active: add one (for "
                 "example with add_classification_head) or set active_head."
             )
+        choices = None
         if any(head.has_choices for head in heads):
+            choices = _choices(inputs)
             inputs = {name: _fold_choices(name, value) for name, value in inputs.items()}
-        return Call(_with_decoder_inputs(inputs, base), targets, return_dict)
+        if getattr(model.config, "is_encoder_decoder", False):
+            inputs = with_decoder_inputs(inputs, targets, heads, model)
+        return Call(inputs, targets, return_dict, 0 if keep is None else keep, choices)
 
     def part(self, start: int, stop: int, total: int) -> Call:
         """Return the call for rows *start* to *stop* of *total*."""
@@ -136,20 +139,49 @@ class Call:
         return replace(self, inputs=inputs, targets=targets)
 
 
+def _choices(inputs: Mapping[str, Any]) -> int | None:
+    for name, dimensions in CHOICES.items():
+        value = inputs.get(name)
+        if isinstance(value, torch.Tensor) and value.dim() == dimensions:
+            return value.shape[1]
+    return None
+
+
 def _fold_choices(name: str, value: Any) -> Any:
     if isinstance(value, torch.Tensor) and value.dim() == CHOICES.get(name):
         return value.flatten(0, 1)
     return value
 
 
-def _with_decoder_inputs(inputs: dict[str, Any], base: Any) -> dict[str, Any]:
-    """Let a T5-like decoder read the shifted input, as ``T5ForSequenceClassification`` does."""
-    shift = getattr(base, "_shift_right", None)
+def with_decoder_inputs(
+    inputs: dict[str, Any],
+    targets: Mapping[str, Any],
+    heads: Sequence[PredictionHead],
+    model: Any,
+) -> dict[str, Any]:
+    """Give the decoder of an encoder-decoder something to read, where the call does not.
+
+    That is the labels, shifted right, for sequence-to-sequence heads; else, where the base model
+    does not do so itself, the shifted input (as ``T5ForSequenceClassification`` does), or for
+    speech a single start token: heads that classify sound read the encoder.
+    """
     own = [inputs.get(name) for name in ("decoder_input_ids", "decoder_inputs_embeds")]
-    ids = inputs.get("input_ids")
-    if shift is None or ids is None or any(value is not None for value in own):
+    if any(value is not None for value in own):
         return inputs
-    return {**inputs, "decoder_input_ids": shift(ids)}
+    labels = targets.get("labels")
+    if isinstance(labels, torch.Tensor) and any(head.generates for head in heads):
+        shifted = model.prepare_decoder_input_ids_from_labels(labels)
+        return {**inputs, "decoder_input_ids": shifted}
+    shift = getattr(model.base_model, "_shift_right", None)
+    ids = inputs.get("input_ids")
+    if shift is not None and ids is not None:
+        return {**inputs, "decoder_input_ids": shift(ids)}
+    sound = inputs.get("input_features")
+    if isinstance(sound, torch.Tensor):
+        start = model.config.decoder_start_token_id
+        ids = torch.full((sound.shape[0], 1), start, device=sound.device)
+        return {**inputs, "decoder_input_ids": ids}
+    return inputs
 
 
 def _label_rows(labels: Any, start: int, stop: int, total: int) -> Any:
@@ -175,14 +207,15 @@ def run(
             "cannot work on it."
         )
     total = outputs[0].shape[0]
-    channels = _channels(model, total, call)
+    channels = model.parallel_channels()
     if channels > 1 and (not isinstance(setup, list) or len(heads) != channels):
         raise CompositionError(
             f"The output has {channels} parallel channels, but the heads are {setup!r}: set "
             f"active_head to a list of {channels} names, one a channel (a name may be repeated)."
         )
+    whole = (0, total, total)
     if isinstance(setup, str):
-        return _run_one(model, heads[0], outputs, call, _targets(call, setup, 0, 1))
+        return _run_one(model, heads[0], outputs, call, _targets(call, setup, 0, 1), whole)
     if isinstance(setup, BatchSplit):
         bounds = _bounds(setup, total)
     else:
@@ -196,27 +229,28 @@ def run(
     ):
         part = call.part(start, stop, total) if isinstance(setup, BatchSplit) else call
         selected = outputs if stop - start == total else rows(outputs, start, stop, total)
-        results.append(_run_one(model, head, selected, part, _targets(part, name, i, len(heads))))
-    return combine(results)
+        targets = _targets(part, name, i, len(heads))
+        results.append(_run_one(model, head, selected, part, targets, (start, stop, total)))
+    return combine(results, outputs)
 
 
-def _channels(model: Any, total: int, call: Call) -> int:
-    """Return how often the base model's output holds the input batch."""
-    for name in (model.main_input_name, *BATCHED):
-        value = call.inputs.get(name)
-        if isinstance(value, torch.Tensor) and value.dim():
-            size = value.shape[0]
-            return total // size if size and total % size == 0 else 1
-    return 1
+def seen_by_heads(model: Any, outputs: Any) -> Any:
+    """Return the base model's outputs with the hidden states that heads over all positions read."""
+    if model._token_scale == 1.0 or "last_hidden_state" not in outputs:
+        return outputs
+    scaled = outputs["last_hidden_state"] * model._token_scale
+    return type(outputs)(**{**outputs, "last_hidden_state": scaled})
 
 
 def _bounds(setup: BatchSplit, total: int) -> list[tuple[int, int]]:
-    if sum(setup.batch_sizes) != total:
-        raise CompositionError(
-            f"{setup!r} is for {sum(setup.batch_sizes)} rows, but the batch has {total}."
-        )
-    stops = [sum(setup.batch_sizes[: i + 1]) for i in range(len(setup.batch_sizes))]
-    return [(stop - size, stop) for stop, size in zip(stops, setup.batch_sizes, strict=True)]
+    sizes = list(setup.batch_sizes)
+    wanted = sum(sizes)
+    if wanted != total:
+        if not current().expandable or total % wanted:
+            raise CompositionError(f"{setup!r} is for {wanted} rows, but the batch has {total}.")
+        sizes = [size * (total // wanted) for size in sizes]  # (beams)
+    stops = [sum(sizes[: i + 1]) for i in range(len(sizes))]
+    return [(stop - size, stop) for stop, size in zip(stops, sizes, strict=True)]
 
 
 def _targets(call: Call, name: str, index: int, count: int) -> dict[str, Any]:
@@ -234,20 +268,34 @@ def _targets(call: Call, name: str, index: int, count: int) -> dict[str, Any]:
 
 
 def _run_one(
-    model: Any, head: PredictionHead, outputs: Any, call: Call, targets: Mapping[str, Any]
+    model: Any,
+    head: PredictionHead,
+    outputs: Any,
+    call: Call,
+    targets: Mapping[str, Any],
+    part: tuple[int, int, int],
 ) -> Any:
+    """Run one head on *outputs*, which are rows start to stop of total (*part*)."""
     vector = None
     if head.pooled:
         vector = pooled_vector(
             outputs,
             model.config,
             call.inputs,
-            rule=model._pooling_rule,
+            rule=head.config.get("pooling") or model._pooling_rule,
             use_pooler=bool(head.config.get("use_pooler")),
         )
-    elif model._token_scale != 1.0:
-        outputs = type(outputs)(**{**outputs, "last_hidden_state": outputs[0] * model._token_scale})
+    elif head.config.get("scaled", True):
+        outputs = seen_by_heads(model, outputs)
     wanted = {name: targets[name] for name in head.targets if name in targets}
+    if "invert" in head.extras:
+        wanted["invert"] = model.input_inverse(*part)
+    if "logits_to_keep" in head.extras:
+        wanted["logits_to_keep"] = call.logits_to_keep
+    if "choices" in head.extras:
+        wanted["choices"] = call.choices
+    if "base_model" in head.extras:
+        wanted["base_model"] = model.base_model
     return head(
         outputs,
         cls_output=vector,

@@ -39,6 +39,7 @@ class TaggingHead(PredictionHead):
         activation_function: str | None = "tanh",
         id2label: Labels = None,
         dropout_prob: float | None = None,
+        **rare: Any,
     ) -> None:
         super().__init__(head_name)
         self.config = {
@@ -49,6 +50,7 @@ class TaggingHead(PredictionHead):
             "label2id": label2id(id2label, num_labels),
             "dropout_prob": dropout_prob,
         }
+        self.add_rare(rare)
         self.build(model)
 
     def forward(

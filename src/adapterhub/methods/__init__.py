@@ -18,10 +18,12 @@ from adapterhub.errors import ArchitectureError, ConfigError
 from adapterhub.methods.base import Built, Family, Method, Placed
 from adapterhub.methods.bottleneck import Bottleneck
 from adapterhub.methods.fusion import AdapterFusion
-from adapterhub.methods.lora import LoRAMethod
 from adapterhub.methods.prefix import PrefixTuning
+from adapterhub.methods.projections import LoRAMethod
+from adapterhub.methods.prompt import PromptTuning
+from adapterhub.methods.reft import ReftMethod
 
-METHODS: list[Method] = [Bottleneck(), LoRAMethod(), PrefixTuning()]
+METHODS: list[Method] = [Bottleneck(), LoRAMethod(), PrefixTuning(), PromptTuning(), ReftMethod()]
 
 
 def register_method(method: Method) -> None:
@@ -67,6 +69,12 @@ def build(config: Any, model: ResolvedModel) -> Built:
                 "`adapterhub inspect` lists what there is."
             )
         placed += built.placed
+        again = shared.keys() & built.shared.keys()
+        if again:
+            raise ConfigError(
+                f"Two members of the union have shared parts of one kind ({', '.join(sorted(again))}), which "
+                "one adapter cannot hold; make two adapters and stack them."
+            )
         shared.update(built.shared)
     keys = [item.site.key for item in placed]
     twice = sorted({str(key) for key in keys if keys.count(key) > 1})

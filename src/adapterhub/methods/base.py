@@ -27,6 +27,12 @@ class Family(Generic[State]):
     needs_residual: ClassVar[bool] = False
     #: Stack applies only its first child (adapters of the model's input).
     stack_first_only: ClassVar[bool] = False
+    #: AdapterFusion can mix the outputs of such adapters.
+    fusable: ClassVar[bool] = False
+    #: The adapters are positions before the input; the engine makes room for them.
+    prompts: ClassVar[bool] = False
+    #: The engine has to note what tells the position of each hidden state (padding, cache).
+    needs_positions: ClassVar[bool] = False
 
     def enter(self, state: State, module: Any, slot: Any) -> State:
         """Prepare the state for *module*; called by the block that holds it."""
@@ -43,7 +49,7 @@ class Family(Generic[State]):
     def fuse(self, state: State, children: Sequence[State], fusion: nn.Module, slot: Any) -> State:
         """Mix the children's outputs by learned attention."""
         raise CompositionError(
-            f"AdapterFusion mixes bottleneck adapters; at {slot.site.key} there is a {self.name} adapter. "
+            f"AdapterFusion mixes outputs, and {self.name} at {slot.site.key} has none of its own to mix. "
             "Use Average or Stack there, or fuse adapters without that method."
         )
 

@@ -33,6 +33,7 @@ from adapterhub.errors import ConfigError
 from adapterhub.methods.activations import activation
 from adapterhub.methods.base import Built, Family, Method, Placed, left_out
 from adapterhub.methods.invertible import build_invertible
+from adapterhub.methods.phm import PHMLinear, SharedPHM
 from adapterhub.methods.stacked import gather
 
 
@@ -83,17 +84,10 @@ class BottleneckAdapter(nn.Module):
 
     def __init__(self, config: BnConfig, hidden: int, bottleneck: int) -> None:
         super().__init__()
-        if config.phm_layer:
-            raise ConfigError(
-                "phm_layer=True (Compacter) is not available yet; use seq_bn, double_seq_bn or par_bn."
-            )
         self.family = PARALLEL if config.is_parallel else SEQUENTIAL
         self.parallel = bool(config.is_parallel)
         self.activation = activation(config.non_linearity)
-        self.down_weight = nn.Parameter(torch.empty(bottleneck, hidden))
-        self.down_bias = nn.Parameter(torch.empty(bottleneck))
-        self.up_weight = nn.Parameter(torch.empty(hidden, bottleneck))
-        self.up_bias = nn.Parameter(torch.empty(hidden))
+        self.make_maps(config, hidden, bottleneck)
         self.original_ln_before = bool(config.original_ln_before)
         self.original_ln_after = bool(config.original_ln_after)
         self.residual_before_ln = config.residual_before_ln
@@ -127,10 +121,27 @@ class BottleneckAdapter(nn.Module):
     #: Word before the adapter's name in files.
     FILE_GROUP = "adapters"
 
+    def make_maps(self, config: BnConfig, hidden: int, bottleneck: int) -> None:
+        """Make the parameters of the two maps."""
+        self.down_weight = nn.Parameter(torch.empty(bottleneck, hidden))
+        self.down_bias = nn.Parameter(torch.empty(bottleneck))
+        self.up_weight = nn.Parameter(torch.empty(hidden, bottleneck))
+        self.up_bias = nn.Parameter(torch.empty(hidden))
+
+    def maps(self) -> tuple[torch.Tensor, Any, torch.Tensor, Any]:
+        """Return weight and bias of the way down, weight and bias of the way up."""
+        return self.down_weight, self.down_bias, self.up_weight, self.up_bias
+
     def file_names(self) -> dict[str, tuple[str, ...]]:
-        """Return the names of each parameter in files; with a norm in front the first Linear is number 1."""
+        """Return the names of each parameter in files."""
+        names = self.own_file_names()
+        return {name: names[name] for name, _ in self.named_parameters()}
+
+    def own_file_names(self) -> dict[str, tuple[str, ...]]:
+        """Return the file names of all parameters there can be."""
+        # With a norm in front the first Linear is number 1.
         number = 1 if self.ln_before else 0
-        names: dict[str, tuple[str, ...]] = {
+        return {
             "down_weight": (f"adapter_down.{number}.weight",),
             "down_bias": (f"adapter_down.{number}.bias",),
             "up_weight": ("adapter_up.weight",),
@@ -143,12 +154,18 @@ class BottleneckAdapter(nn.Module):
             "gate_weight": ("gate.weight",),
             "gate_bias": ("gate.bias",),
         }
-        return {name: names[name] for name, _ in self.named_parameters()}
 
     def reset_parameters(self, config: BnConfig) -> None:
         """Initialise: ``bert`` N(0, 0.02); ``mam_adapter`` starts at zero output; ``houlsby`` truncated."""
-        if self.down_weight.is_meta:  # about to be filled from a file
+        if next(self.parameters()).is_meta:  # about to be filled from a file
             return
+        self.reset_maps(config)
+        if self.gated:
+            nn.init.normal_(self.gate_weight, std=0.02)
+            nn.init.zeros_(self.gate_bias)
+
+    def reset_maps(self, config: BnConfig) -> None:
+        """Initialise the two maps."""
         nn.init.zeros_(self.down_bias)
         nn.init.zeros_(self.up_bias)
         if config.init_weights == "bert":
@@ -164,16 +181,13 @@ class BottleneckAdapter(nn.Module):
             raise ConfigError(
                 f"Unknown init_weights '{config.init_weights}'; known: bert, mam_adapter, houlsby."
             )
-        if self.gated:
-            nn.init.normal_(self.gate_weight, std=0.02)
-            nn.init.zeros_(self.gate_bias)
 
     def up(self, z: torch.Tensor) -> torch.Tensor:
         """Return s (W_up a(W_down z + b) + b) for z (batch, sequence, hidden)."""
         if self.ln_before:
             z = torch.layer_norm(z, (z.shape[-1],), self.norm_before_weight, self.norm_before_bias)
-        hidden = self.activation(F.linear(z, self.down_weight, self.down_bias))
-        out = F.linear(hidden, self.up_weight, self.up_bias)
+        down, down_bias, up, up_bias = self.maps()
+        out = F.linear(self.activation(F.linear(z, down, down_bias)), up, up_bias)
         if self.stochastic_depth and self.training:
             out = drop_rows(out, self.stochastic_depth)
         if self.scale is not None:
@@ -222,6 +236,46 @@ class BottleneckAdapter(nn.Module):
         return z, r
 
 
+class Compacter(BottleneckAdapter):
+    """A bottleneck whose maps are sums of Kronecker products; see :mod:`adapterhub.methods.phm`."""
+
+    def __init__(
+        self, config: BnConfig, hidden: int, bottleneck: int, shared: SharedPHM | None
+    ) -> None:
+        self.__dict__["shared"] = (shared,)
+        super().__init__(config, hidden, bottleneck)
+        self.__dict__["shared"] = ()
+        self.plain = False
+
+    def make_maps(self, config: BnConfig, hidden: int, bottleneck: int) -> None:
+        (shared,) = self.__dict__["shared"]
+        self.down = PHMLinear(config, hidden, bottleneck, shared, "down")
+        self.up_again = PHMLinear(config, bottleneck, hidden, shared, "up")
+
+    def maps(self) -> tuple[torch.Tensor, Any, torch.Tensor, Any]:
+        return self.down.matrix(), self.down.b, self.up_again.matrix(), self.up_again.b
+
+    def reset_maps(self, config: BnConfig) -> None:
+        if config.init_weights == "mam_adapter" and not config.shared_W_phm:
+            for name, parameter in self.up_again.named_parameters():
+                if name in ("W", "W_right"):
+                    nn.init.zeros_(parameter)
+        elif config.init_weights != "bert":
+            raise ConfigError(
+                f"init_weights='{config.init_weights}' says how to draw full matrices, which Compacter "
+                "(phm_layer=True) does not have; use 'bert', which leaves its own start."
+            )
+
+    def file_names(self) -> dict[str, tuple[str, ...]]:
+        number = 1 if self.ln_before else 0
+        own = {"down": f"adapter_down.{number}", "up_again": "adapter_up"}
+        names = self.own_file_names()
+        for name, _ in self.named_parameters():
+            part, _, leaf = name.partition(".")
+            names[name] = (f"{own[part]}.{leaf}",) if leaf else names[name]
+        return {name: names[name] for name, _ in self.named_parameters()}
+
+
 def _layer_norm(norm: nn.LayerNorm, z: torch.Tensor) -> torch.Tensor:
     return torch.layer_norm(z, norm.normalized_shape, norm.weight, norm.bias, norm.eps)
 
@@ -239,6 +293,7 @@ class BottleneckFamily(Family[BottleneckState]):
 
     name = "bottleneck"
     needs_residual = True
+    fusable = True
 
     def begin(self, h: torch.Tensor, x: torch.Tensor) -> BottleneckState:
         return BottleneckState(h, x, h)
@@ -304,9 +359,9 @@ class BottleneckFamily(Family[BottleneckState]):
 
     def _bypass(self, y: torch.Tensor, x: torch.Tensor, slot: Any) -> torch.Tensor:
         """Make the block's result *y* itself although the model goes on with N(. + x)."""
-        if slot.norm is None:
+        if not slot.norm_on:
             return y - x
-        local.ctx.replacements[slot.index] = y
+        local.ctx.replacements[slot.index] = y if slot.norm_on == "sum" else y - x
         return y
 
     def _settle(self, state: BottleneckState) -> BottleneckState:
@@ -322,8 +377,10 @@ class BottleneckFamily(Family[BottleneckState]):
 
     def _finalise(self, state: BottleneckState, slot: Any) -> BottleneckState:
         state = self._settle(state)
+        if slot.norm_on == "output":
+            return state._replace(h=slot.norm(state.h) + state.x, bypass=True)
         total = state.h + state.x
-        return state._replace(h=total if slot.norm is None else slot.norm(total), bypass=True)
+        return state._replace(h=slot.norm(total) if slot.norm_on else total, bypass=True)
 
     def average(
         self, states: Sequence[BottleneckState], weights: Sequence[float], slot: Any
@@ -359,7 +416,7 @@ class BottleneckFamily(Family[BottleneckState]):
         slot: Any,
     ) -> BottleneckState | None:
         present = [module for module in modules if module is not None]
-        if not _same_shape(present):
+        if isinstance(present[0], Compacter) or not _same_shape(present):
             return None
         one = present[0]
         entered = self.enter(state, one, slot)
@@ -402,7 +459,7 @@ def _same_shape(modules: Sequence[BottleneckAdapter]) -> bool:
     one = modules[0]
     signature = _signature(one)
     return not (one.training and one.stochastic_depth) and all(
-        _signature(module) == signature for module in modules
+        type(module) is type(one) and _signature(module) == signature for module in modules
     )
 
 
@@ -439,16 +496,45 @@ class Bottleneck(Method):
                 "self": config.mh_adapter,
                 "cross": config.mh_adapter if site.cross_is_mh else config.cross_adapter,
                 "ffn": config.output_adapter,
-            }[site.key.sublayer or "ffn"]
+            }.get(site.key.sublayer or "", False)
             if wanted and not left_out(config, site):
                 yield site
 
     def build(self, config: BnConfig, model: ResolvedModel) -> Built:
+        sites = list(self.places(config, model))
+        shared = shared_phm(config, sites)
         placed = []
-        for site in self.places(config, model):
+        for site in sites:
             if config.init_weights_seed:
                 torch.manual_seed(config.init_weights_seed)
-            width = config.bottleneck_size(site.in_features, site.layer_id)
-            placed.append(Placed(site, BottleneckAdapter(config, site.in_features, width)))
+            hidden = site.in_features
+            width = config.bottleneck_size(hidden, site.layer_id)
+            module = (
+                Compacter(config, hidden, width, shared)
+                if config.phm_layer
+                else BottleneckAdapter(config, hidden, width)
+            )
+            # Where adapters do not see the residual, there is no sum to look at first.
+            module.original_ln_before &= site.sees_sum
+            placed.append(Placed(site, module))
         placed += build_invertible(config, model)
-        return Built(placed, {})
+        return Built(placed, {} if shared is None else {"phm": shared})
+
+
+def shared_phm(config: BnConfig, sites: Sequence[ResolvedSite]) -> SharedPHM | None:
+    """Return what the Compacter modules of one adapter share, or ``None`` if that is nothing.
+
+    Raises:
+        ConfigError: shared matrices, but places of different width.
+    """
+    if not config.phm_layer or not (config.shared_phm_rule or config.shared_W_phm) or not sites:
+        return None
+    shapes = {(s.in_features, config.bottleneck_size(s.in_features, s.layer_id)) for s in sites}
+    if config.shared_W_phm and len(shapes) > 1:
+        raise ConfigError(
+            f"shared_W_phm=True needs equally wide places, found (hidden, bottleneck) {sorted(shapes)}; use "
+            "one reduction_factor, or shared_W_phm=False."
+        )
+    if config.init_weights_seed:
+        torch.manual_seed(config.init_weights_seed)
+    return SharedPHM(config, *shapes.pop())

@@ -25,9 +25,14 @@ from adapterhub.methods.base import Family, Placed
 
 
 class HiddenState(NamedTuple):
-    """The embedded input, (batch, sequence, embedding)."""
+    """The embedded input, (batch, sequence, embedding).
+
+    Attributes:
+        h: the states. inverse: whether adapters are to be undone, on the way out of the model.
+    """
 
     h: torch.Tensor
+    inverse: bool = False
 
 
 class Coupling(nn.Module):
@@ -130,7 +135,16 @@ class InputFamily(Family[HiddenState]):
         return module(h)
 
     def apply(self, state: HiddenState, module: Any, slot: Any) -> HiddenState:
-        return HiddenState(module(state.h))
+        done = module.inverse(state.h) if state.inverse else module(state.h)
+        return HiddenState(done, state.inverse)
+
+    def undo(self, node: Any, slot: Any, h: torch.Tensor) -> torch.Tensor:
+        """Run a plan's node backwards: what language-model heads do before they score words.
+
+        Each adapter that the setup gives a row is inverted. (For an average of adapters that is the
+        average of their inverses, which is not the inverse of their average; there is no such.)
+        """
+        return self.end(node.run(HiddenState(h, inverse=True), slot), slot)
 
     def end(self, state: HiddenState, slot: Any) -> torch.Tensor:
         return state.h
@@ -138,12 +152,13 @@ class InputFamily(Family[HiddenState]):
     def average(
         self, states: Sequence[HiddenState], weights: Sequence[float], slot: Any
     ) -> HiddenState:
-        return HiddenState(sum(w * s.h for w, s in zip(weights, states, strict=True)))  # type: ignore[arg-type]
+        mean: Any = sum(w * s.h for w, s in zip(weights, states, strict=True))
+        return HiddenState(mean, states[0].inverse)
 
     def select(
         self, state: HiddenState, other: HiddenState, mask: torch.Tensor, slot: Any
     ) -> HiddenState:
-        return HiddenState(torch.where(mask.view(-1, 1, 1), other.h, state.h))
+        return HiddenState(torch.where(mask.view(-1, 1, 1), other.h, state.h), state.inverse)
 
 
 INPUT = InputFamily()

@@ -22,7 +22,7 @@ from torch.nn import functional as F
 from adapterhub.architectures import ResolvedModel, ResolvedSite
 from adapterhub.configs import PrefixTuningConfig
 from adapterhub.context import local
-from adapterhub.errors import ArchitectureError, CompositionError
+from adapterhub.errors import CompositionError
 from adapterhub.methods.activations import activation
 from adapterhub.methods.base import Built, Family, Method, Placed, left_out
 from adapterhub.methods.stacked import versions
@@ -70,7 +70,19 @@ class PrefixPool(nn.Module):
             self.first = nn.Linear(hidden, config.bottleneck_size)
             self.second = nn.Linear(config.bottleneck_size, width)
 
-    FILE_GROUP = "prefix_tunings"
+    def eject(self) -> None:
+        """Compute the prefixes once and for all: the pool becomes a flat one of the same function."""
+        if self.flat:
+            return
+        with torch.no_grad():
+            values = self.second(self.activation(self.first(self.embedding)))
+        trained = self.embedding.requires_grad
+        del self.embedding, self.first, self.second, self.activation
+        self.control = nn.Parameter(values.flatten(), requires_grad=trained)
+        self.flat = True
+        self.__dict__.pop("kept", None)
+
+    FILE_STEM: str = "prefix_tuning.prefix_tunings.{name}.{pool}"
 
     def file_names(self) -> dict[str, tuple[str, ...]]:
         """Return the names of each parameter in files."""
@@ -114,14 +126,17 @@ class Prefix(nn.Module):
     """The prefix of one layer: an index into its pool, and its gate (weight (1 or 2, hidden))."""
 
     def __init__(
-        self, config: PrefixTuningConfig, pool: PrefixPool, index: int, hidden: int
+        self, config: PrefixTuningConfig, pool: PrefixPool, index: int, site: ResolvedSite
     ) -> None:
         super().__init__()
         self.family = PREFIX
         self.pool = (pool,)  # a tuple, so that the pool is registered once, with the adapter
         self.index = index
+        #: Keys and values may be unequally wide (low-rank attention).
+        self.widths = (site.head_dim, site.value_dim or site.head_dim)
         self.gated = bool(config.use_gating)
         if self.gated:
+            hidden = site.in_features
             gates = 1 if config.shared_gating else 2
             self.gate_weight = nn.Parameter(torch.empty(gates, hidden).normal_(std=0.02))
             bound = hidden**-0.5
@@ -137,6 +152,8 @@ class Prefix(nn.Module):
         """Return keys and values, each (batch, heads, P, head_dim)."""
         pool = self.pool[0]()
         k, v = pool[2 * self.index], pool[2 * self.index + 1]
+        if self.widths[0] != self.widths[1]:
+            k, v = k[..., : self.widths[0]], v[..., : self.widths[1]]
         if not self.gated:
             return k.expand(batch, -1, -1, -1), v.expand(batch, -1, -1, -1)
         assert x is not None
@@ -241,22 +258,21 @@ class PrefixTuning(Method):
                 yield site
 
     def build(self, config: PrefixTuningConfig, model: ResolvedModel) -> Built:
-        by_pool: dict[str, list[ResolvedSite]] = {}
+        by_pool: dict[tuple[str, str, tuple[int, ...]], list[ResolvedSite]] = {}
         for site in self.places(config, model):
-            by_pool.setdefault(site.peer_prefix_key, []).append(site)
+            shape = (site.kv_heads, max(site.head_dim, site.value_dim), site.in_features)
+            by_pool.setdefault((site.peer_root, site.peer_prefix_key, shape), []).append(site)
         placed, shared = [], {}
-        for name, sites in by_pool.items():
-            shapes = {(site.kv_heads, site.head_dim) for site in sites}
-            if len(shapes) > 1:
-                raise ArchitectureError(
-                    f"Prefix tuning needs equally shaped keys in all layers of '{name}', found "
-                    f"(heads, head_dim) {sorted(shapes)}; leave some layers out with leave_out."
-                )
+        for (root, key, (heads, dim, width)), sites in by_pool.items():
+            name = key if not root else f"{root}_{key}".replace(".", "_")
+            if name in shared:  # layers with keys of another shape
+                name = key = f"{name}_{heads}x{dim}x{width}"
             if config.init_weights_seed:
                 torch.manual_seed(config.init_weights_seed)
-            heads, dim = shapes.pop()
-            pool = PrefixPool(config, len(sites), heads, dim, model.hidden_size)
+            pool = PrefixPool(config, len(sites), heads, dim, width)
+            if root:  # a part of the model that has pools of its own
+                pool.FILE_STEM = f"{root}.prefix_tuning.prefix_tunings.{{name}}.{key}"
             shared[name] = pool
             for index, site in enumerate(sites):
-                placed.append(Placed(site, Prefix(config, pool, index, model.hidden_size)))
+                placed.append(Placed(site, Prefix(config, pool, index, site)))
         return Built(placed, shared)

@@ -8,25 +8,30 @@
 from __future__ import annotations
 
 import threading
+from functools import partial
+from pathlib import Path
 from typing import Any
 
+import torch
 import transformers
 from transformers import AutoConfig, PretrainedConfig, PreTrainedModel
 from transformers.models.auto.modeling_auto import MODEL_MAPPING, MODEL_MAPPING_NAMES
 
+from adapterhub.checkpoints.full import PATTERNS
+from adapterhub.context import current
 from adapterhub.errors import ArchitectureError, did_you_mean
-from adapterhub.heads.model import ModelWithHeads
-
-#: Arguments of ``from_pretrained`` that say where files come from, not what the model is.
-HUB_ARGUMENTS = (
-    "cache_dir",
-    "force_download",
-    "local_files_only",
-    "proxies",
-    "revision",
-    "subfolder",
-    "token",
+from adapterhub.heads import tying
+from adapterhub.heads.generation import (
+    Generates,
+    generating_class,
+    generation_mixin,
+    take_over,
 )
+from adapterhub.heads.model import ModelWithHeads
+from adapterhub.methods.invertible import InputFamily
+from adapterhub.model.stored import restore_checkpoint
+from adapterhub.model.taskheads import DEFAULT, HUB_ARGUMENTS, forget_names, head_in
+
 #: Arguments that must reach the model although a configuration would take them.
 MODEL_ARGUMENTS = ("dtype", "quantization_config", "torch_dtype")
 #: Endings of base model names that ``AdapterModel`` takes the place of, in order of preference.
@@ -37,6 +42,8 @@ _CLASSES: dict[type[PreTrainedModel], type[AdapterModel]] = {}
 
 class _Local(threading.local):
     loading = 0
+    #: Heads that the model being loaded gets, by name: configurations.
+    heads: dict[str, Any] | None = None
 
 
 _local = _Local()
@@ -54,9 +61,35 @@ class AdapterModel(ModelWithHeads):
         super().__init__(config)
         setattr(self, self.base_model_prefix, self.base_model_class(config, *args, **kwargs))
         self._init_heads()
+        for name, head in (_local.heads or {}).items():
+            if name not in self.heads:
+                self.add_prediction_head_from_config(name, head)
         self.post_init()
         if not _local.loading:
             self._init_adapters()
+
+    def parallel_channels(self) -> int:
+        """Return how many copies of the batch the base model's output holds."""
+        handle = self.__dict__.get("_adapterhub")
+        return 1 if handle is None else handle.engine.channels(current())
+
+    def input_inverse(self, start: int, stop: int, total: int) -> Any:
+        """Return what undoes the active invertible adapters on some rows; ``None``: there are none.
+
+        Args:
+            start, stop: the rows of the base model's output, of *total*, that it will be used on.
+        """
+        handle = self.__dict__.get("_adapterhub")
+        plan = None if handle is None else handle.engine.plan_in(current())
+        for slot, node in () if plan is None else plan.nodes:
+            if isinstance(node.family, InputFamily):
+                return partial(_undo, slot, node, start, stop, total)
+        return None
+
+    def save_all_heads(self, save_directory: str | Path, use_safetensors: bool = True) -> None:
+        """Save every prediction head into a sub-folder of its name."""
+        for name in self.heads:
+            self.save_head(Path(save_directory) / name, name, use_safetensors)  # type: ignore[attr-defined]
 
     def _init_adapters(self) -> None:
         """Give the model its adapter methods (:func:`adapterhub.init`), once it has its weights."""
@@ -65,19 +98,51 @@ class AdapterModel(ModelWithHeads):
         init(self)
 
     @classmethod
-    def from_pretrained(cls, *args: Any, **kwargs: Any) -> Any:
+    def from_pretrained(cls, pretrained_model_name_or_path: Any, *args: Any, **kwargs: Any) -> Any:
         """As in transformers: a checkpoint of the base model, of this class, or of a task model.
 
-        A task model's own head is left out.
+        The own head of a task model (``BertForSequenceClassification``, …) becomes a head called
+        ``"default"`` that computes the same, and active; where there is no such head, it is left out.
+        Adapters inside the checkpoint (the ``adapters`` library saves whole models so) are loaded too.
         """
+        found = head_in(cls, pretrained_model_name_or_path, kwargs)
+        wanted = kwargs.pop("output_loading_info", False)
+        before = _local.heads
+        _local.heads = None
+        if found is not None:
+            _local.heads = {DEFAULT: found.config}
+            kwargs["key_mapping"] = {**(kwargs.get("key_mapping") or {}), **found.key_mapping}
         _local.loading += 1
         try:
-            loaded: Any = super().from_pretrained(*args, **kwargs)
+            loaded: Any = super().from_pretrained(
+                pretrained_model_name_or_path, *args, output_loading_info=True, **kwargs
+            )
         finally:
             _local.loading -= 1
-        model = loaded[0] if isinstance(loaded, tuple) else loaded
+            _local.heads = before
+        model, info = loaded
+        if found is not None:
+            forget_names(model, found)
+            if any(key.startswith(f"heads.{DEFAULT}.") for key in info["missing_keys"]):
+                model.delete_head(DEFAULT)  # the checkpoint's names for it are unknown here
+        tying.settle(model)
         model._init_adapters()
-        return loaded
+        if pretrained_model_name_or_path is not None:
+            hub = {name: kwargs[name] for name in HUB_ARGUMENTS if name in kwargs}
+            restore_checkpoint(model.adapter_handle, pretrained_model_name_or_path, hub)
+        return (model, info) if wanted else model
+
+
+def _undo(
+    slot: Any, node: Any, start: int, stop: int, total: int, features: torch.Tensor
+) -> torch.Tensor:
+    """Undo a plan's invertible adapters on *features*, rows *start* to *stop* of *total*."""
+    if stop - start == total:
+        return node.family.undo(node, slot, features)
+    # The plan is one for the whole batch: which adapter a row belongs to depends on its place there.
+    whole = features.new_zeros((total, *features.shape[1:]))
+    whole[start:stop] = features
+    return node.family.undo(node, slot, whole)[start:stop]
 
 
 class AutoAdapterModel:
@@ -91,8 +156,7 @@ class AutoAdapterModel:
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: Any, *args: Any, **kwargs: Any) -> Any:
-        """Load a model: base model checkpoint, task model checkpoint (without its head), or our
-        own.
+        """Load a checkpoint: a base model's, a task model's (whose head becomes ``"default"``) or ours.
 
         Args:
             pretrained_model_name_or_path: a folder or a name on the Hugging Face hub.
@@ -145,9 +209,16 @@ def adapter_model_class(base: type[PreTrainedModel]) -> type[AdapterModel]:
             "base_model_prefix": prefix,
             "config_class": base.config_class,
             # Anything beside the base model and our heads is another head of a task checkpoint.
-            "_keys_to_ignore_on_load_unexpected": [rf"^(?!{prefix}\.|heads\.)"],
+            "_keys_to_ignore_on_load_unexpected": [rf"^(?!{prefix}\.|heads\.)", *PATTERNS],
         }
-        found = _CLASSES[base] = type(name, (AdapterModel, _family(base)), members)
+        static = generating_class(getattr(base.config_class, "model_type", ""))
+        if static is None:
+            found = type(name, (AdapterModel, _family(base)), members)
+        else:
+            bases = (Generates, AdapterModel, _family(base), generation_mixin(static))
+            found = type(name, bases, members)
+            take_over(found, static)
+        _CLASSES[base] = found
     return found
 
 

@@ -13,40 +13,61 @@ from typing import Any
 from torch import nn
 
 from adapterhub.architectures import Row
+from adapterhub.errors import ConfigError
 from adapterhub.model.handle import AdapterHandle, attach
+from adapterhub.model.interface import AdapterModelInterface
+from adapterhub.model.legacy import TRANSLATIONS, LegacyMethods
+from adapterhub.model.legacy import setup as today
+from adapterhub.model.stored import ModelAdaptersConfig, add_from
 
 _CLASSES: dict[type, type] = {}
 
 _METHODS = (
+    "adapter_fusion_to",
     "adapter_routing",
     "adapter_summary",
     "adapter_to",
     "add_adapter",
     "add_adapter_fusion",
+    "add_embeddings",
+    "average_adapter",
     "delete_adapter",
     "delete_adapter_fusion",
+    "delete_embeddings",
+    "eject_prefix_tuning",
+    "freeze_embeddings",
     "freeze_model",
     "get_adapter",
     "get_fusion_regularization_loss",
     "has_adapters",
+    "iter_layers",
     "load_adapter",
     "load_adapter_fusion",
+    "load_adapter_setup",
+    "load_embeddings",
+    "load_head",
     "merge_adapter",
     "reset_adapter",
+    "reset_token_rows",
     "save_adapter",
     "save_adapter_fusion",
-    "load_adapter_setup",
-    "load_head",
-    "save_head",
     "save_adapter_setup",
+    "save_all_adapter_fusions",
     "save_all_adapters",
+    "save_embeddings",
+    "save_head",
     "set_active_adapters",
+    "set_active_embeddings",
+    "share_parameters",
+    "supports_adapter",
     "train_adapter",
     "train_adapter_fusion",
+    "train_token_rows",
+    "unshare_parameters",
 )
 
 
-class ModelWithAdapters:
+class ModelWithAdapters(LegacyMethods):
     """Mixin of the swapped classes; see :class:`AdapterHandle` for what the methods do."""
 
     @property
@@ -55,46 +76,94 @@ class ModelWithAdapters:
         return self.__dict__["_adapterhub"]
 
     @property
+    def adapters_config(self) -> ModelAdaptersConfig:
+        """The adapters and fusion layers of this model with their configurations."""
+        return ModelAdaptersConfig.of(self.adapter_handle)
+
+    @property
+    def model_name(self) -> str:
+        """Where the base model came from: a folder or a name on the Hugging Face hub."""
+        return self.config.name_or_path  # type: ignore[attr-defined]
+
+    @property
+    def active_embeddings(self) -> str:
+        """Name of the vocabulary in use."""
+        return self.adapter_handle.active_embeddings
+
+    @property
+    def loaded_embeddings(self) -> Any:
+        """All vocabularies by name."""
+        return self.adapter_handle.loaded_embeddings
+
+    @property
+    def has_parallel_adapters(self) -> bool:
+        """Whether the active setup replicates the batch."""
+        setup = self.active_adapters
+        return setup is not None and setup.parallel_channels > 1
+
+    @property
     def active_adapters(self) -> Any:
         """The active setup; assign to change it."""
         return self.adapter_handle.active_adapters
 
     @active_adapters.setter
     def active_adapters(self, setup: Any) -> None:
-        self.adapter_handle.set_active_adapters(setup)
+        self.adapter_handle.set_active_adapters(today(setup, 4))
 
     def __reduce_ex__(self, protocol: Any) -> Any:
-        return (_revive, (type(self).__mro__[2],), self.__dict__)
+        return (_revive, (type(self).__bases__[1],), self.__dict__)
 
 
 def _hand_on(name: str) -> Callable[..., Any]:
     method = getattr(AdapterHandle, name)
 
+    translate = TRANSLATIONS.get(name)
+
     @wraps(method)
     def call(self: Any, *args: Any, **kwargs: Any) -> Any:
         return method(self.__dict__["_adapterhub"], *args, **kwargs)
 
-    return call
+    @wraps(method)
+    def call_as_of_old(self: Any, *args: Any, **kwargs: Any) -> Any:
+        assert translate is not None
+        args, kwargs = translate(self, args, kwargs)
+        return method(self.__dict__["_adapterhub"], *args, **kwargs)
+
+    return call if translate is None else call_as_of_old
 
 
 for _name in _METHODS:
     setattr(ModelWithAdapters, _name, _hand_on(_name))
 
 
-def init(model: nn.Module, adapters_config: Any = None, row: Row | None = None) -> Any:
+def init(
+    model: nn.Module,
+    adapters_config: Any = None,
+    interface: AdapterModelInterface | None = None,
+    row: Row | None = None,
+) -> Any:
     """Give *model* the adapter methods (``add_adapter``, ``train_adapter``, …) and return it.
 
     Args:
         model: any Hugging Face model; one that has been initialised is returned as it is.
-        adapters_config: not used; accepted because the ``adapters`` library had it.
+        adapters_config: adapters to add right away with fresh weights, as ``model.adapters_config`` or its
+            dictionary has them.
+        interface: where things are in the model, in the words of the ``adapters`` library.
         row: where things are in the model; default: from the table, else detected.
 
     Raises:
         ArchitectureError: nothing recognised, or the model carries PEFT adapters.
+        ConfigError: both *interface* and *row*.
     """
-    attach(model, row)
+    if interface is not None:
+        if row is not None:
+            raise ConfigError("Say where things are with interface= or with row=, not with both.")
+        row = interface.row(model)
+    handle = attach(model, row)
     if not isinstance(model, ModelWithAdapters):
         model.__class__ = _class_for(type(model))
+    if adapters_config is not None:
+        add_from(handle, ModelAdaptersConfig.load(adapters_config))
     return model
 
 

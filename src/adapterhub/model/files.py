@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
 from adapterhub.checkpoints import adapters as files
+from adapterhub.checkpoints.adapters import HeadFiles
 from adapterhub.composition import Fuse
 from adapterhub.engine import AdapterRecord, Engine
 from adapterhub.errors import CheckpointError, ConfigError, UnknownAdapterError
 from adapterhub.model import headfiles, setups
 
 #: Where adapters come from that are no local folder: ``"module:function"``, asked in order with
-#: (identifier, version=, config=); a function returns a folder or ``None``, or raises. By name, because
-#: this room knows nothing of hubs.
+#: (identifier, version=, config=, base_model=, preferred=); a function returns a folder or ``None``, or
+#: raises. By name, because this room knows nothing of hubs.
 RESOLVERS: list[str] = ["adapterhub.hub.sources:folder_for"]
 
 
@@ -45,8 +47,18 @@ class HandleFiles:
         with_head: bool = True,
         meta_dict: dict[str, Any] | None = None,
         use_safetensors: bool = True,
+        custom_weights_loaders: Sequence[Any] | None = None,
     ) -> None:
-        """Write an adapter (and the head of its name) into a folder, which is replaced as a whole."""
+        """Write an adapter (and the head of its name) into a folder, which is replaced as a whole.
+
+        Args:
+            save_directory: the folder; it need not exist.
+            adapter_name: the adapter.
+            with_head: write the head that belongs to it, too.
+            meta_dict: more entries for ``adapter_config.json``.
+            use_safetensors: ``False``: write the pickled format of the ``adapters`` library's defaults.
+            custom_weights_loaders: objects with ``save(folder, name)``, which add files of their own.
+        """
         self._require(adapter_name)
         head = headfiles.collect(self.engine, adapter_name) if with_head else None
         files.save_adapter(
@@ -57,17 +69,23 @@ class HandleFiles:
             head=head,
             safetensors=use_safetensors,
         )
+        for loader in custom_weights_loaders or ():
+            loader.save(str(save_directory), adapter_name)
 
     def load_adapter(
         self,
         adapter_name_or_path: str | Path,
         config: Any = None,
         version: str | None = None,
+        model_name: str | None = None,
         load_as: str | None = None,
         with_head: bool = True,
+        custom_weights_loaders: Sequence[Any] | None = None,
         leave_out: list[int] | None = None,
+        id2label: Mapping[int, str] | None = None,
         set_active: bool = False,
         use_safetensors: bool | None = None,
+        loading_info: dict[str, Any] | None = None,
     ) -> str:
         """Load an adapter from a folder or by its hub identifier; return its name.
 
@@ -77,14 +95,25 @@ class HandleFiles:
             adapter_name_or_path: a folder, or e.g. ``"sentiment/movie-reviews@ukp"``.
             config: for identifiers, the configuration wanted (hub entries may differ in it).
             version: for identifiers, the version wanted.
+            model_name: for identifiers, the base model it was trained for; default: this model's where the
+                hub has such an adapter.
             load_as: another name to load it under.
+            with_head: load the head that lies beside it, too.
+            custom_weights_loaders: objects with ``load(folder, load_as=, loading_info=, main_load_name=,
+                id2label=, set_active=)``, which read files of their own.
             leave_out: layers to load without, in addition to the adapter's own.
+            id2label: other names for the labels of the head.
+            set_active: make it the active setup.
             use_safetensors: ``False``: prefer the pickled file (read with ``weights_only=True``).
+            loading_info: gets ``missing_keys`` and ``unexpected_keys``; empty, as other files are refused.
 
         Raises:
             CheckpointError: damaged, unsafe, or for another architecture. HubError: not to be found.
+            ConfigError: *id2label* does not fit the head.
         """
-        folder = find_adapter(adapter_name_or_path, version, config)
+        folder = find_adapter(
+            adapter_name_or_path, version, config, model_name, base_name(self.model)
+        )
         prefer_bin = use_safetensors is False
         loaded = files.read_adapter(
             self.engine,
@@ -94,23 +123,40 @@ class HandleFiles:
             prefer_bin=prefer_bin,
             with_head=with_head,
         )
-        check_name(loaded.record.name)
-        head = (
-            None
-            if loaded.head is None
-            else headfiles.check(self.engine, loaded.head, loaded.record.name)
-        )
+        name = loaded.record.name
+        check_name(name)
+        stored = loaded.head if id2label is None else relabelled(loaded.head, id2label)
+        head = None if stored is None else headfiles.check(self.engine, stored, name)
         self._put(loaded.record)
         if head is not None:
             head()
+            if id2label is not None and not self.engine.own_heads:
+                self.model.config.id2label = dict(id2label)
+                self.model.config.label2id = {label: i for i, label in id2label.items()}
+        if loading_info is not None:
+            loading_info.update(missing_keys=[], unexpected_keys=[])
+        for loader in custom_weights_loaders or ():
+            loader.load(
+                str(folder),
+                load_as=load_as,
+                loading_info=loading_info,
+                main_load_name=name,
+                id2label=id2label,
+                set_active=set_active,
+            )
         if set_active:
-            self.set_active_adapters(loaded.record.name)
-        return loaded.record.name
+            self.set_active_adapters(name)
+        return name
 
     def save_all_adapters(self, save_directory: str | Path, **options: Any) -> None:
         """Save every adapter into a sub-folder of its name."""
         for name in self.engine.adapters:
             self.save_adapter(Path(save_directory) / name, name, **options)
+
+    def save_all_adapter_fusions(self, save_directory: str | Path, **options: Any) -> None:
+        """Save every fusion layer into a sub-folder of its name."""
+        for name in self.engine.fusions:
+            self.save_adapter_fusion(Path(save_directory) / name, name, **options)
 
     def save_adapter_fusion(
         self,
@@ -175,18 +221,31 @@ class HandleFiles:
         self,
         save_directory: str | Path,
         load_as: str | None = None,
+        id2label: Mapping[int, str] | None = None,
         use_safetensors: bool | None = None,
     ) -> str | None:
-        """Load a prediction head alone; return its name. Checked before the model is changed."""
+        """Load a prediction head alone; return its name. Checked before the model is changed.
+
+        Args:
+            save_directory: the folder.
+            load_as: another name to load it under.
+            id2label: other names for its labels.
+            use_safetensors: ``False``: prefer the pickled file (read with ``weights_only=True``).
+
+        Raises:
+            CheckpointError: no head there, or one that does not fit. ConfigError: *id2label* does not.
+        """
         stored = files.read_head(Path(save_directory), use_safetensors is False)
         if stored is None:
             raise CheckpointError(
                 f"{save_directory} has no {files.HEAD_CONFIG}; it holds no prediction head."
             )
+        if id2label is not None:
+            stored = relabelled(stored, id2label)
         put = headfiles.check(self.engine, stored, load_as)
         if put is not None:
             put()
-        return load_as or stored.config.get("name")
+        return headfiles.name_for(self.engine, stored, load_as)
 
     def save_adapter_setup(
         self, save_directory: str | Path, adapter_setup: Any, head_setup: Any = None, **options: Any
@@ -209,8 +268,46 @@ def check_name(name: Any) -> None:
         )
 
 
-def find_adapter(source: str | Path, version: str | None = None, config: Any = None) -> Path:
-    """Return the folder of an adapter given as a folder or as a hub identifier."""
+@overload
+def relabelled(head: HeadFiles, id2label: Mapping[int, str]) -> HeadFiles: ...
+@overload
+def relabelled(head: HeadFiles | None, id2label: Mapping[int, str]) -> HeadFiles | None: ...
+def relabelled(head: HeadFiles | None, id2label: Mapping[int, str]) -> HeadFiles | None:
+    """Return a stored head with other label names. Raises ConfigError if their number does not fit."""
+    if head is None:
+        return None
+    flexible = isinstance(head.config.get("config"), dict)
+    config = dict(head.config["config"] if flexible else head.config)
+    count = config.get("num_labels")
+    if sorted(id2label) != list(range(count if isinstance(count, int) else len(id2label))):
+        raise ConfigError(
+            f"id2label has the ids {sorted(id2label)}, but the stored head has {count} labels, numbered "
+            "from 0."
+        )
+    config["label2id"] = {label: number for number, label in id2label.items()}
+    return HeadFiles({**head.config, "config": config} if flexible else config, head.tensors)
+
+
+def base_name(model: Any) -> str | None:
+    """Return the name of the checkpoint that a model was loaded from, of a folder the last part."""
+    name = getattr(model.config, "name_or_path", None) or None
+    return Path(name).name if name is not None and Path(name).is_dir() else name
+
+
+def find_adapter(
+    source: str | Path,
+    version: str | None = None,
+    config: Any = None,
+    base_model: str | None = None,
+    preferred: str | None = None,
+) -> Path:
+    """Return the folder of an adapter given as a folder or as a hub identifier.
+
+    Args:
+        source: folder or identifier.
+        version, config, base_model: what it has to be.
+        preferred: a base model to take it for, if there is one.
+    """
     path = Path(source).expanduser()
     if path.is_dir():
         return path
@@ -218,7 +315,13 @@ def find_adapter(source: str | Path, version: str | None = None, config: Any = N
         for resolver in RESOLVERS:
             module, _, function = resolver.partition(":")
             ask = getattr(importlib.import_module(module), function)
-            found = ask(str(source), version=version, config=config)
+            found = ask(
+                str(source),
+                version=version,
+                config=config,
+                base_model=base_model,
+                preferred=preferred,
+            )
             if found is not None:
                 return found
     raise CheckpointError(f"There is no folder {path}, and no hub known here has it.")

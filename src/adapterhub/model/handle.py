@@ -16,9 +16,13 @@ from adapterhub.engine import AdapterRecord, Engine, FusionRecord
 from adapterhub.engine.collect import location_name
 from adapterhub.errors import ConfigError, UnknownAdapterError, did_you_mean
 from adapterhub.methods import build, members, method_for
+from adapterhub.model.averaging import HandleAveraging
+from adapterhub.model.embeddings import HandleEmbeddings, Rows
 from adapterhub.model.files import HandleFiles, check_name
+from adapterhub.model.parameters import HandleParameters
 from adapterhub.model.setup import ENGINES, routing
 from adapterhub.model.summary import summary
+from adapterhub.plugins import load_plugins
 
 
 def attach(model: nn.Module, row: Row | None = None) -> AdapterHandle:
@@ -33,12 +37,13 @@ def attach(model: nn.Module, row: Row | None = None) -> AdapterHandle:
     """
     handle = model.__dict__.get("_adapterhub")
     if handle is None:
+        load_plugins()
         handle = AdapterHandle(model, row)
         model.__dict__["_adapterhub"] = handle
     return handle
 
 
-class AdapterHandle(HandleFiles):
+class AdapterHandle(HandleFiles, HandleAveraging, HandleParameters, HandleEmbeddings):
     """Everything one can do with the adapters of one model.
 
     The methods carry the names of the ``adapters`` library; :func:`adapterhub.init` puts them on the
@@ -66,6 +71,7 @@ class AdapterHandle(HandleFiles):
 
     def detach(self) -> None:
         """Remove all adapters and every trace of adapterhub: outputs and keys are those before attach."""
+        self._detach_embeddings()
         self.engine.detach()
         self.model.__dict__.pop("_adapterhub", None)
 
@@ -155,7 +161,8 @@ class AdapterHandle(HandleFiles):
         record = self.engine.adapters[name]
         for key, module in record.modules.items():
             site = self.engine.resolved.sites[key]
-            where = "invertible" if key.point == "embed" else location_name(key)
+            special = {"embed": "invertible", "prompt": "prompt"}
+            where = special.get(key.point) or location_name(key)
             places = result.setdefault(site.layer_id, {})
             if where in places:
                 before = places[where]
@@ -219,31 +226,38 @@ class AdapterHandle(HandleFiles):
         for parameter in self.engine.resolved.base.parameters():
             parameter.requires_grad_(not freeze)
 
-    def train_adapter(self, adapter_setup: Any, train_embeddings: bool = False) -> None:
+    def train_adapter(self, adapter_setup: Any, train_embeddings: Rows = False) -> None:
         """Prepare for training: freeze the base, train all adapters of the setup, activate it.
 
         Args:
             adapter_setup: name, list or block; nested blocks too.
-            train_embeddings: train the input embeddings along.
+            train_embeddings: train the input embeddings along; a list of token ids, or ``"new"`` for those
+                that :meth:`add_embeddings` did not copy: only these rows of them.
         """
         tree = parse_composition(adapter_setup)
         names = list(dict.fromkeys(names_in(tree)))
         for name in names:
             self._require(name)
+        if train_embeddings and train_embeddings is not True:
+            self._row_ids(train_embeddings)
         self.set_active_adapters(tree)
         self._freeze_for_training(train_embeddings)
         for name in names:
             for parameter in self.engine.adapters[name].parameters():
                 parameter.requires_grad_(True)
 
-    def _freeze_for_training(self, train_embeddings: bool) -> None:
+    def _freeze_for_training(self, train_embeddings: Rows) -> None:
+        if train_embeddings and train_embeddings is not True:
+            self.train_token_rows(train_embeddings)
         self.engine.resolved.base.train()
         self.freeze_model(True)
         output = getattr(self.model, "get_output_embeddings", lambda: None)()
-        if output is not None and not train_embeddings:
+        if output is not None and train_embeddings is not True:
             output.requires_grad_(False)
-        if train_embeddings:
+        if train_embeddings is True:
             self.model.get_input_embeddings().requires_grad_(True)
+        elif train_embeddings:
+            self._token_rows().requires_grad_(True)
 
     def train_adapter_fusion(self, adapter_setup: Any, unfreeze_adapters: bool = False) -> None:
         """Prepare for training the fusion layers of a setup; its adapters stay frozen unless asked."""
@@ -344,8 +358,7 @@ class AdapterHandle(HandleFiles):
             raise ConfigError(
                 f"'{self.engine.merged}' is merged already; call reset_adapter() first."
             )
-        changes = [(key, module.weight_change()) for key, module in record.modules.items()]  # type: ignore[operator]
-        self.engine.merge(name, changes)
+        self.engine.merge(name)
 
     def reset_adapter(self) -> None:
         """Take the merged adapter out of the base weights again, bit for bit."""
