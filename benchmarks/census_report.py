@@ -70,4 +70,4 @@ def _why(record: dict[str, Any], method: str) -> str:
 
 
 def _escape(text: str) -> str:
-    return text.replace("|", "\\\\|").replace("<", "&lt;")
+    return text.replace("|", "\\|").replace("<", "&lt;")

@@ -27,6 +27,21 @@ _SEQ2SEQ = {
 _T5 = {"vocab_size": 64, "d_model": 32, "d_kv": 8, "d_ff": 48, "num_layers": 2, "num_heads": 4}
 _IMAGE = {**_ENCODER, "image_size": 16, "patch_size": 8}
 _EXPERTS = {"num_local_experts": 4, "num_experts_per_tok": 2}
+_LATENT = {
+    **_DECODER,
+    "num_key_value_heads": 4,
+    "q_lora_rank": 16,
+    "kv_lora_rank": 16,
+    "qk_rope_head_dim": 8,
+    "qk_nope_head_dim": 8,
+    "v_head_dim": 8,
+    "n_routed_experts": 4,
+    "n_group": 1,
+    "topk_group": 1,
+    "num_experts_per_tok": 2,
+    "moe_intermediate_size": 16,
+    "first_k_dense_replace": 1,
+}
 _TOWER = {k: _ENCODER[k] for k in ("hidden_size", "num_hidden_layers", "num_attention_heads")}
 
 #: Arguments of the config, by model type.
@@ -53,6 +68,28 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "mt5": _T5,
     "plbart": _SEQ2SEQ,
     "xmod": {**_ENCODER, "languages": ["en", "de"], "default_language": "en"},
+    "cohere2": {**_HEADS, "layer_types": ["sliding_attention", "full_attention"]},
+    "deepseek_v2": {**_LATENT, "n_group": None, "topk_group": None, "topk_method": "greedy"},
+    "gemma": _HEADS,
+    "olmo": _GROUPED,
+    "olmo3": _GROUPED,
+    "qwen2_moe": {
+        **_GROUPED,
+        "num_experts": 4,
+        "num_experts_per_tok": 2,
+        "mlp_only_layers": [0],
+        "moe_intermediate_size": 16,
+        "shared_expert_intermediate_size": 16,
+    },
+    "qwen3_moe": {
+        **_HEADS,
+        "num_experts": 4,
+        "num_experts_per_tok": 2,
+        "mlp_only_layers": [0],
+        "moe_intermediate_size": 16,
+    },
+    "smollm3": _GROUPED,
+    "starcoder2": _GROUPED,
     # the rest
     "bloom": {"vocab_size": 64, "hidden_size": 32, "n_layer": 2, "n_head": 4},
     "clip": {
@@ -69,21 +106,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
         "share_att_key": True,
         "position_buckets": 8,
     },
-    "deepseek_v3": {
-        **_DECODER,
-        "num_key_value_heads": 4,
-        "q_lora_rank": 16,
-        "kv_lora_rank": 16,
-        "qk_rope_head_dim": 8,
-        "qk_nope_head_dim": 8,
-        "v_head_dim": 8,
-        "n_routed_experts": 4,
-        "n_group": 1,
-        "topk_group": 1,
-        "num_experts_per_tok": 2,
-        "moe_intermediate_size": 16,
-        "first_k_dense_replace": 1,
-    },
+    "deepseek_v3": _LATENT,
     "falcon": {**_TEXT, "ffn_hidden_size": 48, "multi_query": True},
     "falcon_mamba": {**_TEXT, "state_size": 4, "time_step_rank": 4},
     "fnet": {k: v for k, v in _ENCODER.items() if k != "num_attention_heads"},

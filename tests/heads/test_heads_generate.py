@@ -122,6 +122,8 @@ def test_decoder_inputs_from_labels(get_family: Any) -> None:
         task = getattr(transformers, family.stem + ending)(family.config())
         wanted = task.prepare_decoder_input_ids_from_labels(labels)
         assert torch.equal(model.prepare_decoder_input_ids_from_labels(labels), wanted)
+    for name in ("gpt2", "bert"):  # collators ask whether there is such a method
+        assert not hasattr(get_family(name).model(), "prepare_decoder_input_ids_from_labels")
 
 
 def test_speech_models_write_and_classify() -> None:

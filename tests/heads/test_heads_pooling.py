@@ -10,7 +10,8 @@ import torch
 import transformers
 from transformers.modeling_outputs import BaseModelOutput, BaseModelOutputWithPooling
 
-from adapterhub.errors import ArchitectureError
+from adapterhub.composition import Parallel
+from adapterhub.errors import ArchitectureError, ConfigError
 from adapterhub.heads.pooling import pooled_vector, pooling_rule, token_scale
 
 LAST = {"gpt2", "llama", "qwen3"}
@@ -144,3 +145,40 @@ def test_token_scale() -> None:
     assert token_scale(transformers.T5Config(d_model=16, tie_word_embeddings=True)) == 0.25
     assert token_scale(transformers.T5Config(d_model=16, tie_word_embeddings=False)) == 1
     assert token_scale(SimpleNamespace(model_type="bert", tie_word_embeddings=True)) == 1
+
+
+def test_a_head_may_ask_for_another_vector(get_family: Any) -> None:
+    for name in ("bert", "gpt2", "bart"):
+        family = get_family(name)
+        model, inputs = family.model(), family.inputs()
+        mask = inputs["attention_mask"]
+        with torch.no_grad():
+            hidden = model.base_model(**inputs).last_hidden_state
+            rows, last = torch.arange(4), mask.sum(1) - 1
+            counted = mask[..., None]
+            vectors = {
+                "cls": hidden[:, 0],
+                "mean": (hidden * counted).sum(1) / counted.sum(1),
+                "last": hidden[rows, last],
+            }
+            for pooling, vector in vectors.items():
+                model.add_classification_head(pooling, pooling=pooling)
+                expected = model.heads[pooling].stack(vector)
+                torch.testing.assert_close(model(**inputs).logits, expected)
+                assert model.heads[pooling].config["pooling"] == pooling
+        with pytest.raises(ConfigError, match="unknown pooling 'max'; known: cls, first"):
+            model.add_classification_head("x", pooling="max")
+        assert "x" not in model.heads
+
+
+def test_a_mean_over_parallel_channels(get_family: Any) -> None:
+    family = get_family("bert")
+    model, inputs = family.model(), family.inputs()
+    for name in "ab":
+        model.add_adapter(name)
+        model.add_classification_head(name, pooling="mean")
+    model.set_active_adapters("b")
+    with torch.no_grad():
+        alone = model(**inputs).logits
+        model.set_active_adapters(Parallel("a", "b"))
+        torch.testing.assert_close(model(**inputs)[1].logits, alone)

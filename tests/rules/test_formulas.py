@@ -281,3 +281,39 @@ def test_switching_after_compiling_is_noticed_and_alike_adapters_share_a_graph()
         )
         graphs.append(counter.frame_count)
     assert graphs == [1, 1, 2, 2, 3, 3, 3, 3, 4, 4]
+
+
+@pytest.mark.parametrize("family_name", ["bert", "gpt2", "llama", "t5", "vit"])
+@pytest.mark.parametrize("implementation", ["sdpa", "eager"])
+def test_split_over_prefixes(family_name: str, implementation: str) -> None:
+    """Each part of the sequence attends to its own prefix, as in a run where only its rows count."""
+    family = FAMILIES[family_name]
+    model = adapterhub.init(family.model())
+    model.set_attn_implementation(implementation)
+    for name, length in (("a", 3), ("b", 5)):
+        model.add_adapter(
+            name, config=f"prefix_tuning_flat[prefix_length={length},cross_prefix=False]"
+        )
+    randomize(model, "a", "b")
+    inputs = family.inputs()
+    options: dict[str, Any] = {"output_hidden_states": True}
+    if family.encoder_decoder:
+        inputs["decoder_input_ids"] = inputs["input_ids"]
+    total = model(**inputs, **options)[
+        "encoder_hidden_states" if family.encoder_decoder else "hidden_states"
+    ]
+    length = total[0].shape[1]
+
+    def first_layer(setup: Any) -> torch.Tensor:
+        model.set_active_adapters(setup)
+        with torch.no_grad():
+            found = model(**inputs, **options)
+        name = "encoder_hidden_states" if family.encoder_decoder else "hidden_states"
+        return found[name][1]
+
+    # Within the first layer a position depends on the prefixes only through what it attends to itself.
+    found = first_layer(Split("a", "b", splits=[2, length - 2]))
+    one, two = first_layer("a"), first_layer("b")
+    assert (one - two).abs().max() > 1e-3
+    torch.testing.assert_close(found[:, :2], one[:, :2], rtol=0, atol=1e-5)
+    torch.testing.assert_close(found[:, 2:], two[:, 2:], rtol=0, atol=1e-5)

@@ -96,7 +96,12 @@ class LayoutCheck:
             for layout, parts in layouts.items():
                 seen = self.seen[key][layout]
                 for point, part in parts.items():
-                    if point not in seen and tensor.numel() == part.numel() and _same(tensor, part):
+                    if (
+                        point not in seen
+                        and tensor.numel() == part.numel()
+                        and tensor.is_floating_point()
+                        and _same(tensor, part)
+                    ):
                         seen.add(point)
 
     def correct(self, row: StackRow, findings: list[str]) -> StackRow:
@@ -141,13 +146,18 @@ def _possible(block: nn.Module, path: str) -> dict[str, dict[str, Part]]:
 
 
 def _same(tensor: torch.Tensor, part: torch.Tensor) -> bool:
-    """Whether *tensor* holds the numbers of *part*, (…, width) or (batch, heads, length, dim)."""
-    flat = part.reshape(-1)
-    if tensor.dtype != flat.dtype:
+    """Whether *tensor* holds the numbers of *part*, in whatever order (heads apart, windows, …).
+
+    Different columns of a projection have different numbers, so nothing is lost by that.
+    """
+    one, two = tensor.detach().reshape(-1), part.reshape(-1)
+    if one.dtype != two.dtype:
         return False
-    if torch.equal(tensor.reshape(-1), flat):
+    if torch.equal(one, two):
         return True
-    return tensor.dim() == 4 and torch.equal(tensor.transpose(1, 2).reshape(-1), flat)
+    if not torch.equal(torch.stack(one.aminmax()), torch.stack(two.aminmax())):
+        return False
+    return torch.equal(one.sort().values, two.sort().values)
 
 
 def _fused_in(block: nn.Module, core: str | None, o: str | None) -> str | None:

@@ -376,9 +376,9 @@ def _resolve_prompt(result: ResolvedModel, stack: StackRow, embed: nn.Module | N
         -1,
         int(width),  # type: ignore[arg-type]
         int(width),  # type: ignore[arg-type]
-        peer_path="prompt_tuning"
-        if stack is result.row.stacks[0]
-        else f"{stack.name}_prompt_tuning",
+        peer_path=f"{stack.name}_prompt_tuning"
+        if result.stack_of_layer[0] is not stack
+        else "prompt_tuning",
         insert_after=embed,
     )
 

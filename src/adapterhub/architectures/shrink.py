@@ -148,6 +148,9 @@ def _shrink_layers(config: Any, before: int | None) -> None:
         kinds = _get(config, name)
         if isinstance(kinds, list) and kinds and name in vars(config):
             unique = list(dict.fromkeys(map(str, kinds)))
+            other = {"mamba": "attention", "linear_attention": "full_attention"}
+            if len(unique) == 1 and unique[0] in other:  # the default of hybrids that can have both
+                unique.append(other[unique[0]])
             layers = max(layers, len(unique))
             _set(config, "num_hidden_layers", layers)
             _set(config, name, (unique * layers)[:layers])

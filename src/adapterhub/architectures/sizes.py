@@ -108,10 +108,10 @@ def kv_shape(attention: nn.Module, hidden: int, k_width: int | None) -> KVShape:
         hidden: width of the residual stream. ``k_width``: of the key projection, if there is one.
     """
     config = getattr(attention, "config", None)
-    low_rank = getattr(attention, "qk_head_dim", None), getattr(attention, "v_head_dim", None)
-    if isinstance(low_rank[0], int) and isinstance(low_rank[1], int):
+    key_dim, value_dim = (getattr(attention, n, None) for n in ("qk_head_dim", "v_head_dim"))
+    if isinstance(key_dim, int) and isinstance(value_dim, int):  # low-rank attention
         heads = _first(attention, _HEADS) or _first(config, _HEADS) or 1
-        return KVShape(int(heads), *low_rank)
+        return KVShape(int(heads), key_dim, value_dim)
     dim = _first(attention, _HEAD_DIM)
     if not isinstance(dim, int):
         heads = _first(attention, _HEADS) or _first(config, _HEADS) or 1

@@ -29,6 +29,7 @@ _SHAPES = [
     "w_{0}",
     "{0}_head",
     "{0}_attn",
+    "project_{0}",
 ]
 
 
@@ -81,6 +82,8 @@ O_NAMES = frozenset(
         "projection_layer",
         "dense_out",
         "proj_out",
+        "attention_out",
+        "o_b_proj",
     ]
 )
 _CROSS_WORDS = ("cross", "enc_", "encoder", "encdec")
@@ -270,10 +273,17 @@ def _core_of(path: str, module: nn.Module) -> _Core | None:
         module, nn.MultiheadAttention
     ):  # uses its weights, not its modules: hooks never fire
         return None
-    own = {name: width for name, child in module.named_children() if (width := widths(child))}
+    own: dict[str, tuple[int, int]] = {}
+    for name, child in module.named_children():
+        if (width := widths(child)) is not None:
+            own[name] = width
+        elif len(inner := linears(child)) == 1 and not is_list(
+            child
+        ):  # a wrapper of one projection
+            own.update({f"{name}.{path}": width for path, width in inner.items()})
 
     def pick(names: frozenset[str]) -> str | None:
-        return next((name for name in own if name.lower() in names), None)
+        return next((name for name in own if name.partition(".")[0].lower() in names), None)
 
     q, k, v = pick(Q_NAMES), pick(K_NAMES), pick(V_NAMES)
     qkv, low_q, low_kv = pick(QKV_NAMES), pick(LOW_RANK_Q_NAMES), pick(LOW_RANK_KV_NAMES)
@@ -283,6 +293,9 @@ def _core_of(path: str, module: nn.Module) -> _Core | None:
         if low_kv == "kv_b_proj":
             picks["k_v"] = low_kv
         return _Core(path, own[str(first)][0], picks)
+    if low_q and not low_kv and "kv_proj" in own:  # one projection is both keys and values
+        first = next((n for n in own if n.lower() == "q_a_proj"), low_q)
+        return _Core(path, own[first][0], {"q": low_q, "k": "kv_proj", "v": "kv_proj"})
     if q and (k or v or any(name.lower() in ("kv", "kv_proj", "to_kv", "c_attn") for name in own)):
         picks = {"q": q, "k": k, "v": v}
         return _Core(path, own[q][0], {point: name for point, name in picks.items() if name})

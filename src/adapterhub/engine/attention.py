@@ -120,10 +120,16 @@ def attend(
     if node is None:
         return function(module, query, key, value, attention_mask, **kwargs)
     family = node.family
-    state = node.run(family.begin(key, noted), slot)
+    state = node.run(family.begin(key, noted, query.shape[2]), slot)
     prefix = state.k.shape[2]
     if not prefix:
         return function(module, query, key, value, attention_mask, **kwargs)
+    if (
+        times := key.shape[1] // state.k.shape[1]
+    ) > 1:  # keys of groups, repeated by the module itself
+        state = state._replace(
+            k=state.k.repeat_interleave(times, 1), v=state.v.repeat_interleave(times, 1)
+        )
     causal = kwargs.get("is_causal")
     causal = getattr(module, "is_causal", True) if causal is None else causal
     queries = query.shape[2]
@@ -159,11 +165,11 @@ def _extend_mask(
     if mask is None:
         if valid is None:
             return None
-        seen = torch.ones(valid.shape[0], keys, dtype=torch.bool, device=valid.device)
-        full = torch.cat([valid, seen], 1)
+        seen = valid.new_ones(*valid.shape[:-1], keys)
+        full = torch.cat([valid, seen], -1)
         if implementation.startswith("flash"):
-            return full
-        full = full[:, None, None, :]
+            return _for_all_queries(full)
+        full = _by_query(full)
         return full if implementation == "sdpa" else _additive(full, query.dtype)
     if not isinstance(mask, torch.Tensor):
         raise CompositionError(
@@ -174,23 +180,40 @@ def _extend_mask(
     if share and (kept := ctx.cache.get(("mask", id(mask), prefix))) is not None:
         return kept[1]
     if mask.dim() == 2:
-        left = mask.new_ones(mask.shape[0], prefix) if valid is None else valid.to(mask.dtype)
+        left = mask.new_ones(mask.shape[0], prefix)
+        if valid is not None:
+            left = _for_all_queries(valid).to(mask.dtype)
         extended = torch.cat([left.expand(mask.shape[0], -1), mask], 1)
     else:
         rows = mask.shape[0] if valid is None else max(mask.shape[0], valid.shape[0])
         shape = (rows, mask.shape[1], mask.shape[2], prefix)
         if mask.dtype == torch.bool:
-            left = mask.new_ones(1) if valid is None else valid[:, None, None, :]
+            left = mask.new_ones(1) if valid is None else _by_query(valid)
         else:
-            left = (
-                mask.new_zeros(1)
-                if valid is None
-                else _additive(valid[:, None, None, :], mask.dtype)
-            )
+            left = mask.new_zeros(1) if valid is None else _additive(_by_query(valid), mask.dtype)
+        if valid is not None and valid.dim() == 3 and mask.shape[2] == 1 < valid.shape[1]:
+            mask = mask.expand(
+                -1, -1, valid.shape[1], -1
+            )  # padding alone, the same for all queries
+            shape = (*shape[:2], valid.shape[1], prefix)
         extended = torch.cat([left.expand(shape), mask.expand(rows, -1, -1, -1)], -1)
     if share:  # all layers get the same mask object: extend it once; keeping it keeps its id unique
         ctx.cache["mask", id(mask), prefix] = (mask, extended)
     return extended
+
+
+def _by_query(valid: torch.Tensor) -> torch.Tensor:
+    """Return what is visible as (batch, 1, queries or 1, columns)."""
+    return valid[:, None] if valid.dim() == 3 else valid[:, None, None, :]
+
+
+def _for_all_queries(valid: torch.Tensor) -> torch.Tensor:
+    if valid.dim() == 3:
+        raise CompositionError(
+            "Split over prefixes gives each position a mask of its own, which flash attention does not take; "
+            "load the model with attn_implementation='sdpa' or 'eager'."
+        )
+    return valid
 
 
 def _additive(visible: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
@@ -223,19 +246,20 @@ def _extend_bias(slot: Any, bias: torch.Tensor, prefix: int, ctx: Any) -> torch.
 
 
 def _bias_of_rows(bias: torch.Tensor, valid: torch.Tensor | None) -> torch.Tensor:
-    """Give each row the bias of its own prefix length: memory is numbered from its first valid position.
+    """Give each row the bias of its own prefix: its memory is numbered without what it does not see.
 
     Args:
         bias: (1 or batch, heads, queries, prefix + keys).
-        valid: (batch, prefix) bool, padded on the left; ``None``: all rows have the whole prefix.
+        valid: (batch, prefix) or (batch, queries, prefix) bool; ``None``: all rows have the whole prefix.
     """
     if valid is None:
         return bias
-    missing = (~valid).sum(1, keepdim=True)
-    columns = (torch.arange(bias.shape[-1], device=bias.device) - missing).clamp_min(0)
-    rows, (heads, queries) = valid.shape[0], bias.shape[1:3]
-    index = columns[:, None, None, :].expand(rows, heads, queries, -1)
-    return bias.expand(rows, -1, -1, -1).gather(-1, index)
+    heads, queries, total = bias.shape[1:]
+    shown = valid if valid.dim() == 3 else valid[:, None].expand(-1, queries, -1)
+    rows = shown.shape[0]
+    shown = torch.cat([shown, shown.new_ones(rows, queries, total - shown.shape[2])], 2)
+    columns = (shown.int().cumsum(2) - 1).clamp_min(0).long()
+    return bias.expand(rows, -1, -1, -1).gather(-1, columns[:, None].expand(-1, heads, -1, -1))
 
 
 def _has_prefix(attention: nn.Module, ctx: Any) -> bool:

@@ -76,10 +76,10 @@ class Block(PlanNode):
         super().__init__([m for child in children if child is not None for m in child.modules])
         self.children = tuple(children)
 
-    def child(self, index: int, entered: Any, state: Any, slot: Any) -> Any:
+    def child(self, index: int, entered: Any, slot: Any) -> Any:
         """Run one child on the prepared state; a missing one leaves its part as the model made it."""
         node = self.children[index]
-        return state if node is None else node.run(entered, slot)
+        return self.family.skip(entered, slot) if node is None else node.run(entered, slot)
 
 
 class StackNode(Block):
@@ -137,15 +137,17 @@ class PartsNode(Block):
         self.axis = axis
 
     def run(self, state: Any, slot: Any) -> Any:
-        sizes = self.parts(state[0].shape[self.axis], slot)
+        sizes = self.parts(self.family.size(state, self.axis), slot)
         entered = self.family.enter(state, self.modules[0], slot)
-        states, start = [], 0
+        states, start, ctx = [], 0, local.ctx
+        rows = ctx.rows
         for index, size in enumerate(sizes):
-            mine, plain = (
-                self.family.part(s, start, start + size, self.axis) for s in (entered, state)
-            )
-            states.append(self.child(index, mine, plain, slot))
+            if rows is not None and self.axis == 0:  # a Route inside sees the routing of its rows
+                ctx.rows = rows_of_part(rows, start, size, sum(sizes))
+            part = self.family.part(entered, start, start + size, self.axis)
+            states.append(self.child(index, part, slot))
             start += size
+        ctx.rows = rows
         return self.family.join(states, self.axis, slot)
 
     def parts(self, total: int, slot: Any) -> Sequence[int]:
@@ -160,6 +162,18 @@ class PartsNode(Block):
             f"{what} over {list(self.sizes)} = {wanted} {where} met an input of {total} {where} at "
             f"{slot.site.key}; activate a {what} whose sizes add up to {total}."
         )
+
+
+def rows_of_part(rows: torch.Tensor, start: int, size: int, total: int) -> torch.Tensor:
+    """Return the routing of *size* rows from *start* on, of *total* rows in all.
+
+    The routing is of the whole batch, of one channel of Parallel, or of the batch before beams.
+    """
+    if rows.shape[0] == total:
+        return rows[start : start + size]
+    if rows.shape[0] == size or total % rows.shape[0]:
+        return rows
+    return rows.repeat_interleave(total // rows.shape[0])[start : start + size]
 
 
 class ParallelNode(PartsNode):
@@ -280,7 +294,7 @@ def _compile_stack(
     family = _one_family(present, slot)
     if family.stack_first_only:
         return None if pruned[0] is None else StackNode([pruned[0]])
-    why = family.refuse_stack([c.module for c in present if isinstance(c, Leaf)], slot)
+    why = family.refuse_stack([module for child in present[1:] for module in child.modules], slot)
     if why:
         raise CompositionError(f"{tree!r}: {why}.")
     return StackNode(present)

@@ -253,7 +253,10 @@ class Inline(TorchFunctionMode):
         """A call of torch's own attention function."""
         names = ("query", "key", "value", "attn_mask", "dropout_p", "is_causal")
         given: dict[str, Any] = {**dict(zip(names, args, strict=False)), **kwargs}
-        query, key, value, mask = (given.get(n) for n in names[:4])
+        query: Any = given["query"]
+        key: Any = given["key"]
+        value: Any = given["value"]
+        mask: Any = given.get("attn_mask")
         keys = self._prefix_like(key, self.factors.get(id(key)))
         if keys is None or self.values is None:
             return func(*args, **kwargs)

@@ -93,6 +93,11 @@ def prepare(
         return (), _continue(kwargs, first.shape[1], past, length)
     made = prompted(node, slot, first.shape[0])
     mask = kwargs.get("attention_mask")
+    if made.valid is not None and ids is None and embeds is None:
+        raise CompositionError(
+            f"Prompts of different length in one batch need an attention mask, and {type(owner).__name__} "
+            "takes none for its input; use prompts of one length, without rows that have none."
+        )
     if mask is None and made.valid is not None:
         mask = first.new_ones(first.shape[:2], dtype=torch.long)
     if mask is not None:

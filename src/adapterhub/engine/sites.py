@@ -20,6 +20,7 @@ from adapterhub.architectures.structure import on_interface
 from adapterhub.context import local
 from adapterhub.engine.attention import ConfigView, attend
 from adapterhub.engine.inline import Inline
+from adapterhub.errors import CompositionError
 
 #: Name under which a Site is registered in its host.
 CHILD = "adapterhub"
@@ -106,6 +107,8 @@ class Slot(nn.Module):
             return None
         if type(output) is tuple:
             return (self._acted(node, output[0], residual), *output[1:])
+        if isinstance(output, list):
+            return [self._acted(node, output[0], residual), *output[1:]]
         return self._acted(node, output, residual)
 
     def _acted(self, node: Any, h: torch.Tensor, residual: Any) -> torch.Tensor:
@@ -210,7 +213,13 @@ class Slot(nn.Module):
             return
 
         def prefix(key: torch.Tensor) -> Any:
-            state = node.run(node.family.begin(key, ctx.residuals.pop(self.index, None)), self)
+            noted = ctx.residuals.pop(self.index, None)
+            state = node.run(node.family.begin(key, noted, key.shape[2]), self)
+            if state.valid is not None and state.valid.dim() == 3:
+                raise CompositionError(
+                    f"Split at {site.key}: {type(module).__name__} computes its scores itself, and there a "
+                    "prefix can only be seen by all positions; use BatchSplit or Parallel."
+                )
             return (state.k, state.v, state.valid) if state.k.shape[2] else None
 
         shape = (site.kv_heads, site.head_dim)

@@ -28,9 +28,10 @@ class AddsHeads:
     Arguments that all methods share: ``overwrite_ok`` replaces a head of that name (default False);
     ``set_active`` makes the new head the active one (default True); ``id2label`` is ``{id: label}``
     or a list of labels (default LABEL_0, LABEL_1, …); ``use_pooler`` takes the base model's pooled
-    output (default: only for ALBERT and BEiT); ``dropout_prob`` goes before each layer (default:
-    the model's). All raise ConfigError for a bad or taken name and a bad option, and leave the
-    model as it was then.
+    output (default: only for ALBERT and BEiT); ``pooling`` takes ``"cls"``, ``"mean"``, ``"last"`` or
+    ``"eos"`` instead of what :mod:`~adapterhub.heads.pooling` chooses for the model; ``dropout_prob``
+    goes before each layer (default: the model's). All raise ConfigError for a bad or taken name and a
+    bad option, and leave the model as it was then.
     """
 
     config: Any
@@ -58,6 +59,7 @@ class AddsHeads:
         bias: bool = True,
         dropout_prob: float | None = None,
         set_active: bool = True,
+        pooling: str | None = None,
     ) -> None:
         """Add a head that classifies whole inputs.
 
@@ -78,6 +80,7 @@ class AddsHeads:
             use_pooler=self._use_pooler(use_pooler),
             bias=bias,
             dropout_prob=dropout_prob,
+            pooling=pooling,
         )
 
     def add_image_classification_head(
@@ -93,6 +96,7 @@ class AddsHeads:
         bias: bool = True,
         dropout_prob: float | None = None,
         set_active: bool = True,
+        pooling: str | None = None,
     ) -> None:
         """Add a head that classifies images; arguments as in :meth:`add_classification_head`."""
         self._add(
@@ -108,6 +112,7 @@ class AddsHeads:
             use_pooler=self._use_pooler(use_pooler),
             bias=bias,
             dropout_prob=dropout_prob,
+            pooling=pooling,
         )
 
     def add_multiple_choice_head(
@@ -121,6 +126,7 @@ class AddsHeads:
         use_pooler: bool | None = None,
         dropout_prob: float | None = None,
         set_active: bool = True,
+        pooling: str | None = None,
     ) -> None:
         """Add a head that picks a candidate; inputs are (batch, num_choices, length)."""
         self._add(
@@ -134,6 +140,7 @@ class AddsHeads:
             id2label=id2label,
             use_pooler=self._use_pooler(use_pooler),
             dropout_prob=dropout_prob,
+            pooling=pooling,
         )
 
     def add_tagging_head(

@@ -26,6 +26,10 @@ RARE: dict[str, Any] = {
 }
 
 
+#: Ways to choose the vector that stands for the whole input; see :mod:`~adapterhub.heads.pooling`.
+POOLINGS = ("cls", "first", "last", "eos", "mean", "pooler")
+
+
 class Activation(nn.Module):
     """One slot of the stack: an activation function by its name, without parameters."""
 
@@ -96,6 +100,10 @@ class PredictionHead(nn.Sequential):
             if key not in RARE:
                 raise ConfigError(
                     f"head '{self.name}' ({type(self).__name__}): unexpected option '{key}'."
+                )
+            if key == "pooling" and value not in (None, *POOLINGS):
+                raise ConfigError(
+                    f"head '{self.name}': unknown pooling {value!r}; known: {', '.join(POOLINGS)}."
                 )
             if value != RARE[key]:
                 self.config[key] = value

@@ -12,12 +12,14 @@ import types
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 import transformers
 from transformers import GenerationMixin, PreTrainedModel
 from transformers.models.auto import modeling_auto as auto
 
 from adapterhub.context import current, using
 from adapterhub.errors import ConfigError
+from adapterhub.heads.losses import IGNORED
 from adapterhub.heads.setup import names_of
 
 #: Methods of the model and of ``GenerationMixin`` are there at run time.
@@ -29,8 +31,10 @@ GENERATING: tuple[Mapping[Any, Any], ...] = (
     auto.MODEL_FOR_SPEECH_SEQ_2_SEQ_MAPPING_NAMES,
     auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
 )
+#: What encoder-decoders call the method that turns labels into input of the decoder.
+SHIFT = "prepare_decoder_input_ids_from_labels"
 #: Methods to take over beside those that override ``GenerationMixin``'s.
-ALSO = ("prepare_decoder_input_ids_from_labels", "_reorder_cache")
+ALSO = (SHIFT, "_reorder_cache")
 
 
 class Generates(_Host):
@@ -86,6 +90,18 @@ def take_over(cls: type, static: type[PreTrainedModel]) -> None:
         wanted = name in ALSO or (hasattr(GenerationMixin, name) and not name.startswith("__"))
         if wanted and inspect.isfunction(value):
             setattr(cls, name, _rebound(value, cls))
+    listed = {name for mapping in GENERATING[:2] for name in mapping.values()}
+    if static.__name__ in listed and SHIFT not in cls.__dict__:
+        setattr(cls, SHIFT, shift_right)
+
+
+def shift_right(model: Any, labels: torch.Tensor) -> torch.Tensor:
+    """Return an encoder-decoder's labels (batch, length) shifted right, as input of its decoder."""
+    start, pad = model.config.decoder_start_token_id, model.config.pad_token_id
+    shifted = labels.new_full(labels.shape, pad)
+    shifted[:, 0] = start
+    shifted[:, 1:] = labels[:, :-1].masked_fill(labels[:, :-1] == IGNORED, pad)
+    return shifted
 
 
 def _rebound(function: types.FunctionType, cls: type) -> types.FunctionType:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
-import torch
 from torch import nn
 from transformers import PreTrainedModel
 
@@ -13,7 +12,6 @@ from adapterhub.context import current
 from adapterhub.errors import ConfigError
 from adapterhub.heads.adding import AddsHeads
 from adapterhub.heads.base import PredictionHead, head_class, register_head
-from adapterhub.heads.losses import IGNORED
 from adapterhub.heads.pooling import pooling_rule, token_scale
 from adapterhub.heads.running import Call, describe, run, seen_by_heads, with_signature
 from adapterhub.heads.setup import HeadSetup, explicit, implied, names_of, require
@@ -233,14 +231,6 @@ class ModelWithHeads(AddsHeads, HeadWeights, TiedHeads, _Host):
             start, stop: the rows of the base model's output, of *total*, that it will be used on.
         """
         return None
-
-    def prepare_decoder_input_ids_from_labels(self, labels: torch.Tensor) -> torch.Tensor:
-        """Return an encoder-decoder's labels (batch, length) shifted right, as decoder input."""
-        start, pad = self.config.decoder_start_token_id, self.config.pad_token_id
-        shifted = labels.new_full(labels.shape, pad)
-        shifted[:, 0] = start
-        shifted[:, 1:] = labels[:, :-1].masked_fill(labels[:, :-1] == IGNORED, pad)
-        return shifted
 
     # -- running -----------------------------------------------------------------------------------
 

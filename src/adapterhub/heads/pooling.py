@@ -21,7 +21,7 @@ from typing import Any
 
 import torch
 
-from adapterhub.errors import ArchitectureError, ConfigError
+from adapterhub.errors import ArchitectureError
 
 #: Model types that transformers lists with causal but not with masked language models, and that are
 #: nevertheless encoders unless ``config.is_decoder`` is set.
@@ -80,7 +80,6 @@ def pooled_vector(
 
     Raises:
         ArchitectureError: ``use_pooler`` and the model has no pooler.
-        ConfigError: an unknown rule.
         ValueError: an encoder-decoder's input has a row without ``<eos>``, or comes as embeddings.
     """
     hidden = outputs[0]
@@ -93,9 +92,7 @@ def pooled_vector(
         return _mean(hidden, inputs.get("attention_mask"))
     if rule == "eos":
         return _at(hidden, _eos_position(hidden, config, inputs))
-    if rule == "last":
-        return _at(hidden, _last_position(hidden, config, inputs))
-    raise ConfigError(f"Unknown pooling {rule!r}; known: first (or cls), last, eos, mean, pooler.")
+    return _at(hidden, _last_position(hidden, config, inputs))
 
 
 def _mean(hidden: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:

@@ -14,6 +14,7 @@ from adapterhub.composition import BatchSplit
 from adapterhub.context import current
 from adapterhub.errors import ArchitectureError, CompositionError, ConfigError, did_you_mean
 from adapterhub.heads.base import PredictionHead
+from adapterhub.heads.generation import SHIFT, shift_right
 from adapterhub.heads.outputs import combine, rows
 from adapterhub.heads.pooling import pooled_vector
 from adapterhub.heads.setup import HeadSetup, names_of
@@ -170,7 +171,8 @@ def with_decoder_inputs(
         return inputs
     labels = targets.get("labels")
     if isinstance(labels, torch.Tensor) and any(head.generates for head in heads):
-        shifted = model.prepare_decoder_input_ids_from_labels(labels)
+        own_way = getattr(model, SHIFT, None)
+        shifted = shift_right(model, labels) if own_way is None else own_way(labels)
         return {**inputs, "decoder_input_ids": shifted}
     shift = getattr(model.base_model, "_shift_right", None)
     ids = inputs.get("input_ids")

@@ -53,8 +53,12 @@ class Family(Generic[State]):
             "Use Average or Stack there, or fuse adapters without that method."
         )
 
-    def refuse_stack(self, modules: Sequence[Any], slot: Any) -> str | None:
-        """Return why *modules* cannot follow one another here, or ``None`` if they can."""
+    def skip(self, state: State, slot: Any) -> State:
+        """Return what rows give that have no adapter here, from a state that may be prepared for one."""
+        return state
+
+    def refuse_stack(self, followers: Sequence[Any], slot: Any) -> str | None:
+        """Return why *followers* cannot follow other adapters here, or ``None`` if they can."""
         return None
 
     def route(
@@ -66,6 +70,10 @@ class Family(Generic[State]):
     def select(self, state: State, other: State, mask: torch.Tensor, slot: Any) -> State:
         """Return *other* on the rows where *mask* (batch,) is true, *state* elsewhere."""
         raise NotImplementedError
+
+    def size(self, state: State, axis: int) -> int:
+        """Return how many rows (axis 0) or positions (axis 1) a state is about."""
+        return state[0].shape[axis]
 
     def part(self, state: State, start: int, stop: int, axis: int = 0) -> State:
         """Return the rows (axis 0) or positions (axis 1) from *start* to *stop*."""

@@ -49,6 +49,7 @@ class BottleneckState(NamedTuple):
         up: the last adapter's up-projection, scaled, before dropout, gate and residual.
         pending: ``h`` still lacks ``o`` (parallel adapters).
         bypass: ``h`` is the final value: the model's own addition and norm must not act on it.
+        plain: the running value before it was prepared for an adapter, for rows that have none.
     """
 
     h: torch.Tensor
@@ -60,6 +61,7 @@ class BottleneckState(NamedTuple):
     up: torch.Tensor | None = None
     pending: bool = False
     bypass: bool = False
+    plain: torch.Tensor | None = None
 
 
 class BottleneckAdapter(nn.Module):
@@ -342,7 +344,11 @@ class BottleneckFamily(Family[BottleneckState]):
             state = self._settle(state)
         z, r = module.enter(state.h, state.x, slot.norm)
         raw = state.x if module.parallel else state.h
-        return state._replace(h=z, r=r, query=z, raw_query=raw)
+        plain = state.h if state.plain is None else state.plain
+        return state._replace(h=z, r=r, query=z, raw_query=raw, plain=plain)
+
+    def skip(self, state: BottleneckState, slot: Any) -> BottleneckState:
+        return state if state.plain is None else state._replace(h=state.plain, plain=None)
 
     def apply(
         self, state: BottleneckState, module: BottleneckAdapter, slot: Any
@@ -350,7 +356,7 @@ class BottleneckFamily(Family[BottleneckState]):
         up = module.up(state.h)
         y = module.finish(up, state.h, None if module.parallel else state.r)
         return state._replace(
-            h=y, up=up, pending=module.parallel, bypass=not module.original_ln_after
+            h=y, up=up, pending=module.parallel, bypass=not module.original_ln_after, plain=None
         )
 
     def end(self, state: BottleneckState, slot: Any) -> torch.Tensor:
@@ -406,7 +412,9 @@ class BottleneckFamily(Family[BottleneckState]):
         query = state.raw_query if fusion.query_before_ln else state.query
         mixed = fusion(query, torch.stack(ups, 2), state.r)
         last = children[-1]
-        return state._replace(h=mixed, up=mixed, pending=last.pending, bypass=last.bypass)
+        return state._replace(
+            h=mixed, up=mixed, pending=last.pending, bypass=last.bypass, plain=None
+        )
 
     def route(
         self,
@@ -433,7 +441,7 @@ class BottleneckFamily(Family[BottleneckState]):
             out = F.dropout(out, one.dropout)
         y = out if one.parallel or r is None else out + r
         routed = entered._replace(
-            h=y, up=out, pending=one.parallel, bypass=not one.original_ln_after
+            h=y, up=out, pending=one.parallel, bypass=not one.original_ln_after, plain=None
         )
         return self.select(state, routed, has, slot)
 

@@ -125,9 +125,9 @@ class LinearFamily(Family[LinearState]):
     def end(self, state: LinearState, slot: Any) -> torch.Tensor:
         return _outcome(state)
 
-    def refuse_stack(self, modules: Sequence[Any], slot: Any) -> str | None:
+    def refuse_stack(self, followers: Sequence[Any], slot: Any) -> str | None:
         site = slot.site
-        chained = any(module.chains for module in modules[1:])
+        chained = any(module.chains for module in followers)
         if chained and site.in_features != site.out_features:
             return (
                 f"stacked LoRA adapters are a chain, so {site.key} ({site.in_features} -> "
@@ -156,8 +156,11 @@ class LinearFamily(Family[LinearState]):
         return state._replace(value=mixed - state.y if before else mixed, mode="add", factor=None)
 
     def part(self, state: LinearState, start: int, stop: int, axis: int = 0) -> LinearState:
-        whole = state if state.factor is None else _collapse(state)
-        return super().part(whole, start, stop, axis)
+        return (
+            super()
+            .part(state._replace(factor=None), start, stop, axis)
+            ._replace(factor=state.factor)
+        )
 
     def join(self, states: Sequence[LinearState], axis: int, slot: Any) -> LinearState:
         states = _agree(states)

@@ -34,13 +34,16 @@ class PrefixState(NamedTuple):
     Attributes:
         k, v: (batch, heads, P, head_dim).
         x: (batch, sequence, hidden), the attention's input, for gates; ``None`` if there are none.
-        valid: (batch, P) bool, which prefix positions a row really has; ``None``: all.
+        valid: (batch, P) bool, which prefix positions a row really has, or (batch, queries, P), which each
+            of its positions sees; ``None``: all.
+        queries: how many positions attend.
     """
 
     k: torch.Tensor
     v: torch.Tensor
     x: torch.Tensor | None = None
     valid: torch.Tensor | None = None
+    queries: int = 0
 
 
 class PrefixPool(nn.Module):
@@ -168,21 +171,24 @@ class PrefixFamily(Family[PrefixState]):
 
     name = "prefix tuning"
 
-    def begin(self, key: torch.Tensor, x: torch.Tensor | None) -> PrefixState:
+    def begin(self, key: torch.Tensor, x: torch.Tensor | None, queries: int = 0) -> PrefixState:
         empty = key[:, :, :0]
-        return PrefixState(empty, empty, x)
+        return PrefixState(empty, empty, x, None, queries)
+
+    def size(self, state: PrefixState, axis: int) -> int:
+        return state.k.shape[0] if axis == 0 else state.queries
 
     def apply(self, state: PrefixState, module: Prefix, slot: Any) -> PrefixState:
         k, v = module.states(state.k.shape[0], state.x)
         k, v = k.to(state.k.dtype), v.to(state.k.dtype)
-        if state.k.shape[2]:
-            ones = None
-            if state.valid is not None:
-                ones = torch.cat([state.valid.new_ones(k.shape[0], k.shape[2]), state.valid], 1)
-            return PrefixState(
-                torch.cat([k, state.k], 2), torch.cat([v, state.v], 2), state.x, ones
-            )
-        return state._replace(k=k, v=v)
+        if not state.k.shape[2]:
+            return state._replace(k=k, v=v)
+        valid = state.valid
+        if valid is not None:
+            valid = torch.cat([valid.new_ones(*valid.shape[:-1], k.shape[2]), valid], -1)
+        return state._replace(
+            k=torch.cat([k, state.k], 2), v=torch.cat([v, state.v], 2), valid=valid
+        )
 
     def average(
         self, states: Sequence[PrefixState], weights: Sequence[float], slot: Any
@@ -196,32 +202,79 @@ class PrefixFamily(Family[PrefixState]):
         v: Any = sum(w * s.v for w, s in zip(weights, states, strict=True))
         return states[0]._replace(k=k, v=v)
 
+    def part(self, state: PrefixState, start: int, stop: int, axis: int = 0) -> PrefixState:
+        if axis == 0:
+            valid = None if state.valid is None else state.valid[start:stop]
+            x = None if state.x is None else state.x[start:stop]
+            return PrefixState(state.k[start:stop], state.v[start:stop], x, valid, state.queries)
+        x = None if state.x is None else state.x[:, start:stop]
+        valid = state.valid
+        if valid is not None and valid.dim() == 3:
+            valid = valid[:, start:stop]
+        return state._replace(x=x, valid=valid, queries=stop - start)
+
     def join(self, states: Sequence[PrefixState], axis: int, slot: Any) -> PrefixState:
-        if axis != 0:
-            raise CompositionError(
-                f"Split at {slot.site.key}: a prefix is seen by all positions, so it cannot be split by "
-                "position; use BatchSplit or Parallel."
-            )
+        if axis == 1:
+            return self._join_positions(states)
         length = max(s.k.shape[2] for s in states)
-        states = [_pad(s, length) for s in states]
+        states = _alike([_pad(s, length) for s in states])
         x = None if states[0].x is None else torch.cat([s.x for s in states])  # type: ignore[misc]
         valid = None
         if any(s.valid is not None for s in states):
             valid = torch.cat([_valid(s) for s in states])
         return PrefixState(
-            torch.cat([s.k for s in states]), torch.cat([s.v for s in states]), x, valid
+            torch.cat([s.k for s in states]),
+            torch.cat([s.v for s in states]),
+            x,
+            valid,
+            states[0].queries,
+        )
+
+    def _join_positions(self, states: Sequence[PrefixState]) -> PrefixState:
+        """Line up the prefixes of parts of the sequence; each part's queries see their own."""
+        rows = states[0].k.shape[0]
+        shown = []
+        for number, state in enumerate(states):
+            own = _valid(state)
+            own = own if own.dim() == 3 else own[:, None].expand(-1, state.queries, -1)
+            blocks = [
+                own if other == number else own.new_zeros(rows, state.queries, s.k.shape[2])
+                for other, s in enumerate(states)
+            ]
+            shown.append(torch.cat(blocks, 2))
+        x = None if states[0].x is None else torch.cat([s.x for s in states], 1)  # type: ignore[misc]
+        return PrefixState(
+            torch.cat([s.k for s in states], 2),
+            torch.cat([s.v for s in states], 2),
+            x,
+            torch.cat(shown, 1),
+            sum(s.queries for s in states),
         )
 
     def select(
         self, state: PrefixState, other: PrefixState, mask: torch.Tensor, slot: Any
     ) -> PrefixState:
         length = max(state.k.shape[2], other.k.shape[2])
-        old, new = _pad(state, length), _pad(other, length)
+        old, new = _alike([_pad(state, length), _pad(other, length)])
         shaped = mask.view(-1, 1, 1, 1)
-        valid = torch.where(mask.view(-1, 1), _valid(new), _valid(old))
+        seen, own = _valid(new), _valid(old)
+        valid = torch.where(mask.view(-1, *([1] * (own.dim() - 1))), seen, own)
         return old._replace(
             k=torch.where(shaped, new.k, old.k), v=torch.where(shaped, new.v, old.v), valid=valid
         )
+
+
+def _alike(states: Sequence[PrefixState]) -> list[PrefixState]:
+    """Return the states with ``valid`` by query in all of them, if it is so in one."""
+    if not any(s.valid is not None and s.valid.dim() == 3 for s in states):
+        return list(states)
+    result = []
+    for state in states:
+        valid = _valid(state)
+        if valid.dim() == 2:
+            valid = valid[:, None].expand(-1, state.queries, -1)
+        result.append(state._replace(valid=valid))
+    return result
 
 
 def _valid(state: PrefixState) -> torch.Tensor:
@@ -236,7 +289,7 @@ def _pad(state: PrefixState, length: int) -> PrefixState:
         return state
     valid = F.pad(_valid(state), (missing, 0), value=False)
     k, v = (F.pad(t, (0, 0, missing, 0)) for t in (state.k, state.v))
-    return PrefixState(k, v, state.x, valid)
+    return state._replace(k=k, v=v, valid=valid)
 
 
 PREFIX = PrefixFamily()

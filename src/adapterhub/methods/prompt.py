@@ -93,6 +93,14 @@ class PromptFamily(Family[PromptState]):
         """Begin with no prompt; *h* is (batch, 0, width)."""
         return PromptState(h)
 
+    def size(self, state: PromptState, axis: int) -> int:
+        if axis == 1:
+            raise CompositionError(
+                "Split: a prompt stands before the whole input, so it cannot be split by position; use "
+                "BatchSplit or Parallel."
+            )
+        return state.prompt.shape[0]
+
     def apply(self, state: PromptState, module: Prompt, slot: Any) -> PromptState:
         rows = state.prompt.shape[0]
         mine = module.embedding.to(state.prompt.dtype).expand(rows, -1, -1)
@@ -118,11 +126,6 @@ class PromptFamily(Family[PromptState]):
         return PromptState(prompt)
 
     def join(self, states: Sequence[PromptState], axis: int, slot: Any) -> PromptState:
-        if axis != 0:
-            raise CompositionError(
-                f"Split at {slot.site.key}: a prompt is seen by all positions, so it cannot be split by "
-                "position; use BatchSplit or Parallel."
-            )
         longest = max(s.prompt.shape[1] for s in states)
         padded = [_pad(s, longest) for s in states]
         valid = None

@@ -6,11 +6,12 @@ Paths were read from transformers 5.x sources; a test resolves every row on a ti
 from __future__ import annotations
 
 from adapterhub.architectures.rows import Row
-from adapterhub.architectures.table import decoders, encoders, seq2seq, vision
+from adapterhub.architectures.table import decoders, encoders, modern, seq2seq, vision
 from adapterhub.errors import ConfigError
 
 TABLE: dict[str, Row] = {
-    row.model_type: row for row in (*encoders.ROWS, *decoders.ROWS, *seq2seq.ROWS, *vision.ROWS)
+    row.model_type: row
+    for row in (*encoders.ROWS, *decoders.ROWS, *modern.ROWS, *seq2seq.ROWS, *vision.ROWS)
 }
 
 
