@@ -131,7 +131,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument(
         "--types", help="comma-separated model types; default: all without a record"
     )
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/census.jsonl"))
+    parser.add_argument("--out", type=Path, default=Path(".cache/census.jsonl"))
     parser.add_argument("--fresh", action="store_true", help="begin again")
     parser.add_argument("--timeout", type=float, default=60.0, help="seconds a type")
     parser.add_argument("--report", type=Path, help="write the matrix as Markdown")

@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 DOCS = Path(__file__).parent.parent / "docs" / "extending.md"
 
 SCRIPT = """
@@ -105,6 +107,7 @@ print("fine")
 """
 
 
+@pytest.mark.slow
 def test_a_method_and_a_family_from_another_package(tmp_path: Path) -> None:
     blocks = dict(re.findall(r"```python\n# (\w+\.py)\n(.*?)```", DOCS.read_text(), re.DOTALL))
     assert set(blocks) == {"ssf.py", "novel.py"}

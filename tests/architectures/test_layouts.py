@@ -99,7 +99,7 @@ def test_a_layout_that_is_not_known_is_not_guessed(heads: int) -> None:
 
 
 def test_a_layout_that_does_not_fit_is_an_error() -> None:
-    block = nn.Module()
+    block: Any = nn.Module()
     block.attn = nn.Module()
     block.attn.num_heads, block.attn.head_dim = 4, 8
     block.attn.qkv = nn.Linear(32, 90)

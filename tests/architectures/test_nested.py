@@ -110,7 +110,8 @@ def test_towers_of_unequal_width() -> None:
         handle.set_active_adapters(name)
         ids = torch.arange(4, 12).view(2, 4)
         model(input_ids=ids, pixel_values=torch.randn(2, 3, 16, 16))
-    shapes = {tuple(p.embedding.shape) for p in handle.engine.adapters["prefix"].shared.values()}
+    pools: list[Any] = list(handle.engine.adapters["prefix"].shared.values())
+    shapes = {tuple(pool.embedding.shape) for pool in pools}
     assert shapes == {(2, 32), (2, 48)}
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from adapterhub.errors import CompositionError
+from adapterhub.errors import AdapterHubError
 from tests.conftest import shared_folder
 from tests.golden.replay import in_scope, replay
 
@@ -48,7 +48,7 @@ def _difference(root: Path, case: str) -> float:
     """Replay a case that may be refused."""
     try:
         return replay(root, case)
-    except CompositionError:
+    except AdapterHubError:
         return float("inf")
 
 

@@ -27,7 +27,15 @@ pytestmark = pytest.mark.filterwarnings(
 )
 
 CELLS = [(family, method) for family in FAMILIES for method in METHODS]
-cells = pytest.mark.parametrize(("family_name", "method"), CELLS)
+#: The fast part has every method on four kinds of model and every family with four kinds of method.
+FAST = (("bert", "llama", "t5", "vit"), ("seq_bn", "lora", "prefix_tuning", "loreft"))
+cells = pytest.mark.parametrize(
+    ("family_name", "method"),
+    [
+        pytest.param(f, m, marks=() if f in FAST[0] or m in FAST[1] else pytest.mark.slow)
+        for f, m in CELLS
+    ],
+)
 
 
 def randomize(model: Any, *names: str) -> None:

@@ -219,6 +219,7 @@ def _site_as_json(site: Any, report: ProbeReport) -> dict[str, Any]:
         "in_features": site.in_features,
         "out_features": site.out_features,
         "slice": site.slice,
+        "blocks": site.blocks,
         "confirmed": None if check is None else check.confirmed,
     }
 
@@ -259,9 +260,10 @@ def _print_stack(found: _Inspection, stack: Any, console: Console) -> None:
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
-    from adapterhub.architectures.paths import which
+    from adapterhub.architectures.paths import blocks_at, which
 
     resolved, report = found.resolved, found.report
+    blocks = [block.path for block in blocks_at(resolved.base, stack.layers)]
     layers = which(resolved.base, stack.layers) or stack.layers
     depth = sum(1 for other in resolved.stack_of_layer if other is stack)
     table = Table(
@@ -283,7 +285,7 @@ def _print_stack(found: _Inspection, stack: Any, console: Console) -> None:
         if not points:
             continue
         rows = [
-            (point, _paths(sites, layers), _widths(sites), _seen(sites, depth, report))
+            (point, _paths(sites, blocks), _widths(sites), _seen(sites, depth, report))
             for point, sites in points.items()
         ]
         for point in ("residual", "norm"):
@@ -306,13 +308,14 @@ def _points(found: _Inspection, stack: str, sublayer: str) -> dict[str, list[Any
     return {point: points[point] for point in _ORDER if point in points}
 
 
-def _paths(sites: list[Any], layers: str) -> str:
+def _paths(sites: list[Any], blocks: list[str]) -> str:
     """The modules inside the block; a fused projection's part with its columns."""
     texts: list[str] = []
     for site in sites:
-        text = site.path.removeprefix(f"{layers}.{site.key.layer}.")
+        text = site.path.removeprefix(f"{blocks[site.key.layer]}.")
         if site.slice is not None:
             text += f" [{site.slice[0]}:{site.slice[1]}]"
+            text += f" of {site.blocks}" if site.blocks > 1 else ""
         if text not in texts:
             texts.append(text)
     return _escape(" or ".join(texts))

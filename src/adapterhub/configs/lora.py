@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from adapterhub.configs.base import AdapterConfig
+from adapterhub.configs.base import QUIET, AdapterConfig
 
 #: Projections of an attention that LoRA can change.
 ATTENTION_MATRICES = ("q", "k", "v", "o")
+#: Projections of a feed-forward network that it can change by name.
+FFN_MATRICES = ("up", "gate", "down")
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,6 +31,11 @@ class LoRAConfig(AdapterConfig):
         use_dora: train the magnitude too (False; DoRA).
         dtype: name of the torch type of the parameters; ``None`` (default): the base model's.
         init_weights_seed: seed before each module's initialisation (None).
+        ffn_matrices: further projections of feed-forward networks by name, any of up, gate, down (none).
+        use_rslora: scale by alpha / sqrt(r), which keeps large ranks stable (False; Kalajdzievski 2023,
+            arXiv 2312.03732).
+
+    The last two are written to files only where they are used: the ``adapters`` library has no such keys.
     """
 
     architecture: str | None = field(init=False, default="lora")
@@ -48,8 +55,22 @@ class LoRAConfig(AdapterConfig):
     use_dora: bool = False
     dtype: str | None = None
     init_weights_seed: int | None = None
+    ffn_matrices: Sequence[str] = field(default=(), metadata={QUIET: ()})
+    use_rslora: bool = field(default=False, metadata={QUIET: False})
+
+    @property
+    def scaling(self) -> float:
+        """What the low-rank change is multiplied with: alpha / r, or alpha / sqrt(r)."""
+        return self.alpha / (self.r**0.5 if self.use_rslora else self.r)
 
     def __post_init__(self) -> None:
+        self._flags("use_rslora")
+        if not isinstance(self.ffn_matrices, (list, tuple, str)) or not all(
+            name in FFN_MATRICES for name in self.ffn_matrices
+        ):
+            raise self._refuse("ffn_matrices", f"any of {', '.join(FFN_MATRICES)}")
+        chosen = (self.ffn_matrices,) if isinstance(self.ffn_matrices, str) else self.ffn_matrices
+        self._set("ffn_matrices", tuple(chosen))
         self._flags("selfattn_lora", "intermediate_lora", "output_lora", "use_gating", "use_dora")
         self._layer_numbers("leave_out")
         self._integer("r", 1)

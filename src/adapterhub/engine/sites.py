@@ -105,17 +105,15 @@ class Slot(nn.Module):
         residual = ctx.residuals.pop(self.index, None)
         if node is None or (residual is None and self._held[0].repeated):
             return None
-        if type(output) is tuple:
-            return (self._acted(node, output[0], residual), *output[1:])
-        if isinstance(output, list):
-            return [self._acted(node, output[0], residual), *output[1:]]
-        return self._acted(node, output, residual)
-
-    def _acted(self, node: Any, h: torch.Tensor, residual: Any) -> torch.Tensor:
+        plural = isinstance(output, tuple | list)
+        h = output[0] if plural else output
         if residual is None or h.dim() == residual.dim():
-            return node.act(h, residual)
-        # Mixtures of experts take the batch apart into single positions.
-        return node.act(h.view(residual.shape), residual).view(h.shape)
+            h = node.act(h, residual)
+        else:  # mixtures of experts take the batch apart into single positions
+            h = node.act(h.view(residual.shape), residual).view(h.shape)
+        if not plural:
+            return h
+        return [h, *output[1:]] if isinstance(output, list) else (h, *output[1:])
 
     def on_swapped(self, module: nn.Module, args: tuple[Any, ...], output: torch.Tensor) -> Any:
         """As :meth:`on_output`, where adapters take residual and output for each other."""

@@ -71,7 +71,7 @@ class LoRA(LowRank):
     """
 
     def __init__(self, config: LoRAConfig, width_in: int, width_out: int) -> None:
-        super().__init__(config, width_in, config.alpha / config.r)
+        super().__init__(config, width_in, config.scaling)
         self.rank = config.r
         self.lora_A = nn.Parameter(torch.empty(config.r, width_in))
         self.lora_B = nn.Parameter(torch.empty(width_out, config.r))

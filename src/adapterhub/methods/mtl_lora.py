@@ -29,7 +29,7 @@ class MTLLoRA(LowRank):
     FILE_NAMES = {**LowRank.FILE_NAMES, "task": "task_specific.values"}
 
     def __init__(self, config: MTLLoRAConfig, width_in: int, width_out: int) -> None:
-        super().__init__(config, width_in, config.alpha / config.r)
+        super().__init__(config, width_in, config.scaling)
         self.sharpness = float(config.weights_sharpness)
         count = config.n_up_projection
         self.lora_A = nn.Parameter(torch.empty(config.r, width_in))

@@ -46,15 +46,18 @@ class LoRAMethod(Method):
         return Built(placed, {} if maps is None else {"maps": maps})
 
     def describe_missing(self, config: LoRAConfig, model: ResolvedModel) -> str:
-        if not config.selfattn_lora:
-            return ""
-        have = {site.key.point for site in model.select(sublayer="self")}
-        missing = [point for point in config.attn_matrices if point not in have]
-        return (
-            f"attn_matrices {missing} (this model has {sorted(have & set('qkvo'))})"
-            if missing
-            else ""
-        )
+        wanted: dict[str, Any] = {
+            "ffn": ("ffn_matrices", config.ffn_matrices, ("up", "gate", "down"))
+        }
+        if config.selfattn_lora:
+            wanted["self"] = ("attn_matrices", config.attn_matrices, ("q", "k", "v", "o"))
+        problems = []
+        for sublayer, (field, points, known) in wanted.items():
+            have = {site.key.point for site in model.select(sublayer=sublayer)}
+            missing = [point for point in points if point not in have]
+            if missing:
+                problems.append(f"{field} {missing} (this model has {sorted(have & set(known))})")
+        return " and ".join(problems)
 
     def mergeable(self, config: LoRAConfig) -> str | None:
         return "its gate depends on the input (use_gating=True)" if config.use_gating else None
@@ -89,6 +92,8 @@ def wanted(config: LoRAConfig, site: ResolvedSite, model: ResolvedModel) -> bool
         return config.selfattn_lora and point in config.attn_matrices
     if sublayer != "ffn":
         return False
+    if point in config.ffn_matrices:
+        return True
     stack = next(row for row in model.row.stacks if row.name == site.key.stack)
     intermediate, output = (
         ("up", "down") if stack.peer is None else (stack.peer.intermediate, stack.peer.output)

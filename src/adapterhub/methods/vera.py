@@ -43,7 +43,7 @@ class VeRA(LowRank):
     """One VeRA at one projection: parameters ``vera_D`` (r,) and ``vera_B`` (out,), or full matrices."""
 
     def __init__(self, config: LoRAConfig, maps: SharedMaps, width_in: int, width_out: int) -> None:
-        super().__init__(config, width_in, config.alpha / config.r)
+        super().__init__(config, width_in, config.scaling)
         self.widths = (width_in, width_out)
         self.maps = (maps,)  # a tuple, so that they are registered once, with the adapter
         self.vera_D = nn.Parameter(torch.full((config.r,), float(config.vera_d or 0.0)))

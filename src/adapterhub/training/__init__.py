@@ -11,16 +11,20 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 _HOME = {
+    "AdapterDrop": "adapterhub.training.adapter_drop",
     "AdapterTrainer": "adapterhub.training.trainer",
     "Seq2SeqAdapterTrainer": "adapterhub.training.trainer",
     "RichProgress": "adapterhub.training.progress",
+    "lora_plus_groups": "adapterhub.training.lora_plus",
     "TextTask": "adapterhub.training.tasks",
     "load_task": "adapterhub.training.tasks",
     "DataError": "adapterhub.training.archive",
 }
 
 if TYPE_CHECKING:
+    from adapterhub.training.adapter_drop import AdapterDrop
     from adapterhub.training.archive import DataError
+    from adapterhub.training.lora_plus import lora_plus_groups
     from adapterhub.training.progress import RichProgress
     from adapterhub.training.tasks import TextTask, load_task
     from adapterhub.training.trainer import AdapterTrainer, Seq2SeqAdapterTrainer
@@ -33,10 +37,12 @@ def __getattr__(name: str) -> Any:
 
 
 __all__ = [
+    "AdapterDrop",
     "AdapterTrainer",
     "DataError",
     "RichProgress",
     "Seq2SeqAdapterTrainer",
     "TextTask",
     "load_task",
+    "lora_plus_groups",
 ]
