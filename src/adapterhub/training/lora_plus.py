@@ -27,7 +27,7 @@ def lora_plus_groups(
     fast = [p for name, p in named if name.endswith("lora_B")]
     if not fast:
         raise ConfigError(
-            "LoRA+ needs LoRA adapters in training; call train_adapter first, with a method that has a lora_B."
+            "LoRA+ needs LoRA adapters in training; call train_adapter first, with a method that has lora_B."
         )
     rest = [p for name, p in named if not name.endswith("lora_B")]
     return [
