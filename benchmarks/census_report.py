@@ -34,9 +34,12 @@ def markdown(records: Records, methods: list[str]) -> str:
         "",
         f"Written by `python -m benchmarks.census --report docs/coverage.md` with transformers "
         f"{transformers.__version__} and torch {torch.__version__.split('+')[0]}. Every model type of "
-        "transformers is built small with random weights; a method works (✓) if the output changes, "
-        "gradients reach its modules, and after taking it away outputs and `state_dict` keys are those of "
-        "the bare model, bit for bit.",
+        "transformers is built small with random weights, and run on made-up inputs; towers that these "
+        "do not reach are run by themselves. A method works (✓) if the output changes, gradients reach its "
+        "modules, and after taking it away outputs and `state_dict` keys are those of the bare model, bit "
+        "for bit. ✓\\* means that some modules lie in parts that did not run, or that of those that ran "
+        "fewer than half had no gradient. This shows reach and reversibility, not that adapters of a family "
+        "train well.",
         "",
         f"Of {len(records)} model types {len(built)} can be built here; of these take: {sums}.",
         "",
@@ -47,7 +50,7 @@ def markdown(records: Records, methods: list[str]) -> str:
         marks, reasons = [], []
         for method in methods:
             ok = _ok(record, method)
-            marks.append("✓" if ok else "–")
+            marks.append(_mark(record, method))
             reason = _why(record, method)
             if not ok and reason not in reasons:
                 reasons.append(reason)
@@ -62,6 +65,13 @@ def markdown(records: Records, methods: list[str]) -> str:
 
 def _ok(record: dict[str, Any], method: str) -> bool:
     return bool(record.get("methods", {}).get(method, {}).get("ok"))
+
+
+def _mark(record: dict[str, Any], method: str) -> str:
+    if not _ok(record, method):
+        return "–"
+    found = record["methods"][method]
+    return "✓\\*" if found.get("without_gradient") or found.get("unreached") else "✓"
 
 
 def _why(record: dict[str, Any], method: str) -> str:

@@ -55,6 +55,7 @@ class ResolvedSite:
         at_input: the place is the host's first input rather than its output.
         insert_after: for ``prompt`` sites, the embeddings module behind whose output prompts are inserted;
             ``None``: they join the token embeddings, and the model sees ``inputs_embeds``.
+        insert_before: for ``prompt`` sites without tokens, the block before whose input they are inserted.
     """
 
     key: SiteKey
@@ -83,6 +84,7 @@ class ResolvedSite:
     cross_is_mh: bool = False
     at_input: bool = False
     insert_after: nn.Module | None = None
+    insert_before: nn.Module | None = None
 
 
 @dataclass(eq=False)
@@ -363,11 +365,14 @@ def _resolve_prompt(result: ResolvedModel, stack: StackRow, embed: nn.Module | N
         around = any(module is tokens for module in embed.modules())  # type: ignore[union-attr]
     if not (around and (width is None or not rotary)):
         embed = None
-    if embed is None and not isinstance(width, int):
-        return
     config: Any = getattr(owner, "config", None)
+    before = None
     if embed is not None:
         width = getattr(config, "embedding_size", None) or result.hidden_size
+    elif not isinstance(width, int):  # pictures and sounds: in front of the first block
+        before, width = blocks_at(result.base, stack.layers)[0].module, result.hidden_size
+    if any("RelativePositionBias" in type(module).__name__ for module in owner.modules()):
+        return  # a table of distances between image patches has no place for a prompt
     key = SiteKey(stack.name, None, None, "prompt")
     result.sites[key] = ResolvedSite(
         key,
@@ -380,6 +385,7 @@ def _resolve_prompt(result: ResolvedModel, stack: StackRow, embed: nn.Module | N
         if result.stack_of_layer[0] is not stack
         else "prompt_tuning",
         insert_after=embed,
+        insert_before=before,
     )
 
 

@@ -37,7 +37,14 @@ class Entry:
     def shape(self) -> tuple[int, ...]:
         """Return the shape of the tensor in the file."""
         shapes = [tuple(p.shape) for p in self.parameters()]
-        return (sum(s[0] for s in shapes), *shapes[0][1:])
+        axis = self.axis
+        return (*shapes[0][:axis], sum(s[axis] for s in shapes), *shapes[0][axis + 1 :])
+
+    @property
+    def axis(self) -> int:
+        """Along which axis the parts lie one after the other."""
+        module, name = self.parts[0]
+        return getattr(module, "FUSED_AXIS", {}).get(name, 0)
 
     def value(self, peer: bool = False) -> torch.Tensor | None:
         """Return the tensor to write, or ``None`` if it goes without saying.
@@ -51,7 +58,7 @@ class Entry:
             values.append(_get(module, name) if convert is None else convert(name, peer))
         if values[0] is None:
             return None
-        return values[0] if len(values) == 1 else torch.cat([v.detach() for v in values])
+        return values[0] if len(values) == 1 else torch.cat([v.detach() for v in values], self.axis)
 
     def accepts(self, shape: tuple[int, ...]) -> bool:
         """Whether the modules can take on a tensor of another shape; if so they have done it."""
@@ -159,8 +166,8 @@ def fill(
             continue
         value, start = tensors[name], 0
         for module, parameter in entry.parts:
-            rows = _get(module, parameter).shape[0]
-            part = value if len(entry.parts) == 1 else value[start : start + rows].clone()
+            rows = _get(module, parameter).shape[entry.axis]
+            part = value if len(entry.parts) == 1 else value.narrow(entry.axis, start, rows).clone()
             start += rows
             owner, _, leaf = parameter.rpartition(".")
             target = module.get_submodule(owner) if owner else module

@@ -93,6 +93,11 @@ def prepare(
         return (), _continue(kwargs, first.shape[1], past, length)
     made = prompted(node, slot, first.shape[0])
     mask = kwargs.get("attention_mask")
+    if mask is not None and slot.site.insert_before is not None:
+        raise CompositionError(
+            f"Prompt tuning before the first block of {type(owner).__name__} cannot widen its "
+            "attention_mask, which is not over positions; pass rows of equal length without a mask."
+        )
     if made.valid is not None and ids is None and embeds is None:
         raise CompositionError(
             f"Prompts of different length in one batch need an attention mask, and {type(owner).__name__} "
@@ -108,7 +113,8 @@ def prepare(
             )
         made.mask, made.longer = mask, made.widen(mask)
         kwargs["attention_mask"] = made.longer
-    if slot.site.insert_after is not None:
+    site = slot.site
+    if site.insert_after is not None or site.insert_before is not None:
         ctx.prompts[slot.index] = made
         return (), kwargs
     if embeds is None:

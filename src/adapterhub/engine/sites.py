@@ -158,6 +158,17 @@ class Slot(nn.Module):
         node = self._current()
         return None if node is None else (node.family.undo(node, self, args[0]), *args[1:])
 
+    def on_first_block(
+        self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        """Pre-hook on the first block: insert the prompts into its input."""
+        made = local.ctx.prompts.pop(self.index, None)
+        if made is None:
+            return None
+        if args:
+            return (made.insert(args[0]), *args[1:]), kwargs
+        return args, {**kwargs, "hidden_states": made.insert(kwargs["hidden_states"])}
+
     def on_block(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
         """Post-hook on a block, whose output is a tensor or begins with one."""
         node = self._current()
@@ -252,6 +263,8 @@ class Slot(nn.Module):
         if site.key.sublayer == "layer":
             return frozenset({"block"})
         if point == "prompt":  # the boundary does the rest
+            if site.insert_before is not None:
+                return frozenset({"prompt_block"})
             return frozenset({"prompt", "unmask"} if site.insert_after is not None else ())
         if point != "out":
             return frozenset({"fused" if site.slice else "linear"})
@@ -291,6 +304,9 @@ class Slot(nn.Module):
         if kind == "prompt":
             inner: Any = self.site.insert_after
             return inner.register_forward_hook(self.on_embedded)
+        if kind == "prompt_block":
+            block: Any = self.site.insert_before
+            return block.register_forward_pre_hook(self.on_first_block, with_kwargs=True)
         if kind == "unmask":
             inner = self.site.insert_after
             return inner.register_forward_pre_hook(self.on_embedding, with_kwargs=True)

@@ -26,6 +26,8 @@ class MTLLoRA(LowRank):
     Parameters are ``lora_A`` (r, in), ``lora_B`` (n, out, r), ``weights`` (n,) and ``task`` (r,) or (r, r).
     """
 
+    #: The parts of a fused projection share a tensor in files; this one's outputs are its second axis.
+    FUSED_AXIS = {"lora_B": 1}
     FILE_NAMES = {**LowRank.FILE_NAMES, "task": "task_specific.values"}
 
     def __init__(self, config: MTLLoRAConfig, width_in: int, width_out: int) -> None:
