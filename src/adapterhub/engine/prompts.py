@@ -99,6 +99,9 @@ def prepare(
             "attention_mask, which is not over positions; pass rows of equal length without a mask."
         )
     if made.valid is not None and ids is None and embeds is None:
+        if not torch.compiler.is_compiling() and bool(made.valid.all()):
+            made.valid = None  # a Route that gives every row a prompt
+    if made.valid is not None and ids is None and embeds is None:
         raise CompositionError(
             f"Prompts of different length in one batch need an attention mask, and {type(owner).__name__} "
             "takes none for its input; use prompts of one length, without rows that have none."
