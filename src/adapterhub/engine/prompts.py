@@ -98,10 +98,11 @@ def prepare(
             f"Prompt tuning before the first block of {type(owner).__name__} cannot widen its "
             "attention_mask, which is not over positions; pass rows of equal length without a mask."
         )
-    if made.valid is not None and ids is None and embeds is None:
-        if not torch.compiler.is_compiling() and bool(made.valid.all()):
-            made.valid = None  # a Route that gives every row a prompt
-    if made.valid is not None and ids is None and embeds is None:
+    maskless = ids is None and embeds is None
+    known = made.valid is not None and not torch.compiler.is_compiling()
+    if maskless and known and bool(made.valid.all()):  # type: ignore[union-attr]
+        made.valid = None  # a Route that gives every row a prompt
+    if maskless and made.valid is not None:
         raise CompositionError(
             f"Prompts of different length in one batch need an attention mask, and {type(owner).__name__} "
             "takes none for its input; use prompts of one length, without rows that have none."
