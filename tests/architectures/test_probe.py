@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
+from transformers import PreTrainedModel
 
 from adapterhub.architectures import TABLE, Fused, Row, StackRow, Sublayer
 from adapterhub.architectures.probe import detect_and_probe, probe
@@ -136,6 +137,8 @@ def test_a_tower_behind_text_is_run_by_itself() -> None:
     row = detect_and_probe(model).corrected
     report = probe(model.vision_model, replace(row, stacks=(_relative(row.stacks[1]),)))
     assert report.confirmed
+    if not isinstance(model.vision_model, PreTrainedModel):
+        pytest.skip("the towers of CLIP are no models of their own in this release of transformers")
     text = {"input_ids": torch.arange(4, 12).view(2, 4)}
     assert probe(model, row, text).ran == ("text", "vision")
 

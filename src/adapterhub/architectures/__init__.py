@@ -11,7 +11,7 @@ confirm where the residual additions are. :func:`resolve` turns a row and a mode
 from adapterhub.architectures.detector import detect
 from adapterhub.architectures.probe import ProbeReport, detect_and_probe, probe
 from adapterhub.architectures.resolve import ResolvedModel, ResolvedSite, resolve
-from adapterhub.architectures.rows import Fused, PeerPaths, Row, StackRow, Sublayer
+from adapterhub.architectures.rows import Fused, Part, PeerPaths, Row, StackRow, Sublayer, Variant
 from adapterhub.architectures.sites import SiteKey
 from adapterhub.architectures.source import row_to_source
 from adapterhub.architectures.table import TABLE, register_row, row_for
@@ -19,6 +19,7 @@ from adapterhub.architectures.table import TABLE, register_row, row_for
 __all__ = [
     "TABLE",
     "Fused",
+    "Part",
     "PeerPaths",
     "ResolvedModel",
     "ResolvedSite",
@@ -26,6 +27,7 @@ __all__ = [
     "SiteKey",
     "StackRow",
     "Sublayer",
+    "Variant",
     "ProbeReport",
     "detect",
     "detect_and_probe",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import itertools
 from collections.abc import Iterator
 from typing import Any
 
@@ -34,7 +35,7 @@ def dummy_inputs(model: nn.Module) -> dict[str, Any]:
         return values.to(parameter.device, parameter.dtype)
 
     if "input_ids" in names:
-        ids = _token_ids(config, generator)
+        ids = token_ids(config, generator)
         made["input_ids"] = ids.to(parameter.device)
         if "attention_mask" in names:
             made["attention_mask"] = torch.ones_like(made["input_ids"])
@@ -43,8 +44,11 @@ def dummy_inputs(model: nn.Module) -> dict[str, Any]:
         if "pixel_values" in names
         else False
     )
-    if "pixel_values" in names and (main == "pixel_values" or required or _is_dual(config)):
-        made["pixel_values"] = floats(BATCH, *_image_shape(config))
+    alone = "input_ids" not in names  # some towers inherit the main input of the model around them
+    if "pixel_values" in names and (
+        main == "pixel_values" or alone or required or _is_dual(config)
+    ):
+        made["pixel_values"] = floats(BATCH, *image_shape(config))
     if main == "input_features" and main in names:
         positions, mels = (
             getattr(config, "max_source_positions", None),
@@ -54,7 +58,7 @@ def dummy_inputs(model: nn.Module) -> dict[str, Any]:
             made["input_features"] = floats(BATCH, int(mels), 2 * int(positions))
         else:
             features = (
-                _first(config, "input_feat_per_channel", "feature_projection_input_dim") or 80
+                first_of(config, "input_feat_per_channel", "feature_projection_input_dim") or 80
             )
             made["input_features"] = floats(BATCH, 64, int(features))
     if main == "input_values" and main in names:
@@ -66,7 +70,7 @@ def dummy_inputs(model: nn.Module) -> dict[str, Any]:
             floats(BATCH, frames or 0, mels or 0) if spectrogram else floats(BATCH, 4000)
         )
     if "decoder_input_ids" in names and getattr(config, "is_encoder_decoder", False):
-        made["decoder_input_ids"] = _token_ids(config, generator).to(parameter.device)
+        made["decoder_input_ids"] = token_ids(config, generator).to(parameter.device)
     if "use_cache" in names:
         made["use_cache"] = False
     return made
@@ -84,30 +88,40 @@ def candidates(model: nn.Module) -> Iterator[dict[str, Any]]:
     yield made
     names = set(inspect.signature(model.forward).parameters)
     config = getattr(model, "config", None)
-    floats = _Floats(model)
+    floats = Floats(model)
     if names & {"input_features", "audio_mel"}:
         yield from _spectrograms(names, config, made, floats)
     if "input_values" in names:
+        yield {**made, "input_values": floats(BATCH, 4000)}
         yield {**made, "input_values": floats(BATCH, 1, 4000)}
         yield {**made, "input_values": floats(BATCH, 16, _hidden(config))}
     if any(name.endswith("grid_thw") for name in names):
         yield from _patches(names, config, made, floats)
     images = names & {"pixel_values", "pixel_values_videos"}
     if images:
-        shape = _image_shape(config)
-        frames = _first(config, "num_frames", "frames_per_clip") or 4
+        shape = image_shape(config)
+        frames = first_of(config, "num_frames", "frames_per_clip") or 4
+        if "aspect_ratio_mask" in names:  # images in tiles
+            yield {**made, "pixel_values": floats(BATCH, 1, 1, *shape)}
         for count in dict.fromkeys((frames, 2, 1)):
             yield {**made, **{name: floats(BATCH, count, *shape) for name in images}}
-        side = _first(getattr(config, "vision_config", config), "patch_size") or 8
+        side = first_of(getattr(config, "vision_config", config), "patch_size") or 8
         if isinstance(side, int) and shape[0] * side * side < 10_000:
             flat = floats(BATCH, 16, shape[0] * side * side)
             yield {**made, **dict.fromkeys(images, flat)}
+    if "inputs_embeds" in names and "input_ids" in made:  # parts that embed nothing themselves
+        yield {**{k: v for k, v in made.items() if k != "input_ids"}, "inputs_embeds": floats(BATCH, LENGTH, _hidden(config))}
 
 
 def working_inputs(model: nn.Module) -> dict[str, Any] | None:
-    """Return the first of the :func:`candidates` on which *model* runs, ``None`` if it runs on none."""
+    """Return inputs on which *model* runs, ``None`` if it runs on none.
+
+    Text with images in it where the model reads that, else the first of the :func:`candidates`.
+    """
+    from adapterhub.architectures.pictures import pictured  # reads this module
+
     try:
-        for inputs in candidates(model):
+        for inputs in itertools.chain(pictured(model), candidates(model)):
             try:
                 with torch.no_grad(), torch.random.fork_rng(devices=[]):
                     model(**inputs)
@@ -119,7 +133,7 @@ def working_inputs(model: nn.Module) -> dict[str, Any] | None:
     return None
 
 
-class _Floats:
+class Floats:
     """Makes normal floats where the model is, the same ones each time."""
 
     def __init__(self, model: nn.Module) -> None:
@@ -135,10 +149,10 @@ def _besides(model: nn.Module, made: dict[str, Any]) -> dict[str, Any]:
     """Return what a few families want besides the usual inputs."""
     names = set(inspect.signature(model.forward).parameters) - set(made)
     config: Any = getattr(model, "config", None)
-    floats = _Floats(model)
+    floats = Floats(model)
     device, hidden = floats.like.device, _hidden(config)
-    length = _first(config, "context_length", "seq_length") or 32
-    channels = _first(config, "num_input_channels") or 1
+    length = first_of(config, "context_length", "seq_length") or 32
+    channels = first_of(config, "num_input_channels") or 1
     past = (BATCH, length, channels) if hasattr(config, "num_input_channels") else (BATCH, length)
     known: dict[str, Any] = {
         "bbox": torch.arange(4, device=device).expand(BATCH, LENGTH, 4),
@@ -147,7 +161,7 @@ def _besides(model: nn.Module, made: dict[str, Any]) -> dict[str, Any]:
         "noise_embeds": floats(BATCH, LENGTH, hidden),
         "encoder_hidden_states": None if "input_ids" in made else floats(BATCH, LENGTH, hidden),
         "context_hidden_states": floats(BATCH, LENGTH, hidden),
-        "visual_feats": floats(BATCH, 4, _first(config, "visual_feat_dim") or hidden),
+        "visual_feats": floats(BATCH, 4, first_of(config, "visual_feat_dim") or hidden),
         "visual_pos": floats(BATCH, 4, 4).sigmoid(),
         "past_values": floats(*past),
         "past_values_padding": torch.zeros(BATCH, length, dtype=torch.long, device=device),
@@ -159,6 +173,15 @@ def _besides(model: nn.Module, made: dict[str, Any]) -> dict[str, Any]:
         "pixel_position_ids": torch.cartesian_prod(torch.arange(4), torch.arange(4))
         .expand(BATCH, -1, -1)
         .to(device),
+        "context": floats(BATCH, LENGTH, hidden),
+        "attention_mask": torch.ones(BATCH, LENGTH, device=device) if "context" in names else None,
+        "mask": torch.ones(BATCH, 64, dtype=torch.bool, device=device),
+        "hidden_states": floats(BATCH, 64, first_of(config, "input_size") or hidden)
+        if "mask" in names
+        else None,
+        "aspect_ratio_ids": torch.ones(BATCH, 1, dtype=torch.long, device=device),
+        "aspect_ratio_mask": torch.ones(BATCH, 1, 1, dtype=torch.long, device=device),
+        "image_attention_mask": torch.ones(BATCH, LENGTH, 1, dtype=torch.long, device=device),
         "target_sizes": torch.full((BATCH, 2), 4, dtype=torch.long, device=device),
     }
     wanted = {name: known[name] for name in names & known.keys() if known[name] is not None}
@@ -166,12 +189,12 @@ def _besides(model: nn.Module, made: dict[str, Any]) -> dict[str, Any]:
         frames = made["input_features"].shape[1]
         wanted["input_features_mask"] = torch.ones(BATCH, frames, dtype=torch.long, device=device)
     if "pixel_values" in names and "input_ids" in made:
-        wanted["pixel_values"] = floats(BATCH, *_image_shape(config))
+        wanted["pixel_values"] = floats(BATCH, *image_shape(config))
     return wanted
 
 
 def _spectrograms(
-    names: set[str], config: Any, made: dict[str, Any], floats: _Floats
+    names: set[str], config: Any, made: dict[str, Any], floats: Floats
 ) -> Iterator[dict[str, Any]]:
     """Features of sound, time first and time last, with a mask if there is a place for it."""
     audio = getattr(config, "audio_config", None) or config
@@ -185,7 +208,7 @@ def _spectrograms(
         and 8 <= value <= 1024
     ]
     key = "input_features" if "input_features" in names else "audio_mel"
-    positions = _first(audio, "max_source_positions") or 32
+    positions = first_of(audio, "max_source_positions") or 32
     for width in dict.fromkeys([*widths, 128, 80]):
         for shape in ((64, width), (width, 64), (width, 2 * positions)):
             inputs = {**made, key: floats(BATCH, *shape)}
@@ -198,13 +221,13 @@ def _spectrograms(
 
 
 def _patches(
-    names: set[str], config: Any, made: dict[str, Any], floats: _Floats
+    names: set[str], config: Any, made: dict[str, Any], floats: Floats
 ) -> Iterator[dict[str, Any]]:
     """Images as a list of patches, with the grid that each of them has."""
     vision = getattr(config, "vision_config", None) or config
-    side = _first(vision, "patch_size", "spatial_patch_size") or 8
-    time = _first(vision, "temporal_patch_size") or 1
-    channels = _first(vision, "in_channels", "num_channels", "in_chans") or 3
+    side = first_of(vision, "patch_size", "spatial_patch_size") or 8
+    time = first_of(vision, "temporal_patch_size") or 1
+    channels = first_of(vision, "in_channels", "num_channels", "in_chans") or 3
     grid = torch.tensor([[1, 4, 4]] * BATCH, device=floats.like.device)
     grids = {name: grid for name in names if name.endswith("grid_thw")}
     if "merge_sizes" in names:
@@ -265,9 +288,9 @@ def runnable_parts(model: nn.Module, row: Row) -> list[tuple[nn.Module, dict[str
     return found
 
 
-def _token_ids(config: Any, generator: torch.Generator) -> torch.Tensor:
+def token_ids(config: Any, generator: torch.Generator) -> torch.Tensor:
     text = config.get_text_config() if hasattr(config, "get_text_config") else config
-    vocabulary = _first(text, "vocab_size") or _first(config, "vocab_size") or 32
+    vocabulary = first_of(text, "vocab_size") or first_of(config, "vocab_size") or 32
     special = {
         value
         for source in (config, text)
@@ -288,13 +311,14 @@ def _is_dual(config: Any) -> bool:
     return (towers or patches) and not tokens
 
 
-def _image_shape(config: Any) -> tuple[int, ...]:
-    vision = getattr(config, "vision_config", None) or config
-    size = _first(vision, "image_size") or _first(config, "image_size") or 224
+def image_shape(config: Any) -> tuple[int, ...]:
+    encoder = getattr(config, "encoder", None)
+    vision = getattr(config, "vision_config", None) or encoder or config
+    size = first_of(vision, "image_size") or first_of(config, "image_size") or 224
     height, width = size if isinstance(size, list | tuple) else (size, size)
-    channels = _first(vision, "num_channels", "in_channels", "in_chans") or 3
+    channels = first_of(vision, "num_channels", "in_channels", "in_chans") or 3
     return channels, height, width
 
 
-def _first(config: Any, *names: str) -> Any:
+def first_of(config: Any, *names: str) -> Any:
     return next((v for n in names if (v := getattr(config, n, None)) is not None), None)

@@ -19,7 +19,10 @@ from torch import nn
 from adapterhub.architectures.detector import detect_with_notes
 from adapterhub.architectures.dummies import dummy_inputs, working_inputs
 from adapterhub.architectures.layout import LayoutCheck
+from adapterhub.architectures.nested import expanded
 from adapterhub.architectures.paths import Block, blocks_at, find, which
+from adapterhub.architectures.pictures import pictured
+from adapterhub.architectures.prompted import only_promptable
 from adapterhub.architectures.resolve import base_model_of
 from adapterhub.architectures.rows import Row, StackRow, Sublayer
 from adapterhub.architectures.structure import merge_paths
@@ -59,6 +62,7 @@ class ProbeReport:
         sites: by canonical name.
         findings: differences, doubts and reasons, one sentence each.
         ran: names of the stacks whose blocks ran.
+        parts: what was run without an error, the model or parts of it, and on which inputs.
     """
 
     row: Row
@@ -67,6 +71,7 @@ class ProbeReport:
     sites: dict[str, SiteCheck] = field(default_factory=dict)
     findings: list[str] = field(default_factory=list)
     ran: tuple[str, ...] = ()
+    parts: list[tuple[nn.Module, dict[str, Any]]] = field(default_factory=list)
 
     @property
     def topology(self) -> dict[str, dict[str, Topology | None]]:
@@ -113,6 +118,8 @@ def detect_and_probe(model: nn.Module, inputs: dict[str, Any] | None = None) -> 
     """
     detection = detect_with_notes(model)
     report = probe(model, detection.row, inputs)
+    with _undisturbed(model):
+        report.corrected = only_promptable(model, report.corrected, report.parts)
     report.findings[:0] = [note for note in detection.notes if not _settled(note, report)]
     return report
 
@@ -139,8 +146,9 @@ def probe(model: nn.Module, row: Row, inputs: dict[str, Any] | None = None) -> P
         inputs: keyword arguments of the forward; default: dummies made from the config. Stacks that
             they do not reach (a vision tower behind text) are run by themselves.
     """
-    report = ProbeReport(row, row)
     base, _ = base_model_of(model)
+    row = expanded(base, row)
+    report = ProbeReport(row, row)
     if any(parameter.is_meta for parameter in model.parameters()):
         report.findings.append("The weights are on the meta device: nothing can be run.")
         return report
@@ -198,17 +206,19 @@ def _run(
 ) -> None:
     if not runs:
         return
+    shown = working_inputs(target) if inputs is None and any(pictured(target)) else None
     handles: list[Any] = []
     embedded = _EmbedWatch(base, runs)
     failure = ""
     try:
+        arguments = inputs or shown or dummy_inputs(target)
         for run in runs:
             _hook(run)
             handles += run.recorders
         handles.append(embedded)
-        arguments = dummy_inputs(target) if inputs is None else inputs
         with LayoutCheck.watching([run.layout for run in runs if run.layout]):
             target(**arguments)
+        report.parts.append((target, arguments))
     except Exception as error:  # whatever a stranger's forward raises is a finding, not a failure
         first = str(error).strip().split("\n")[0][:160]
         failure = (
@@ -288,8 +298,9 @@ class _EmbedWatch:
     def apply(self, runs: list[_StackRun]) -> None:
         """Write the embedding modules into the rows that only said "input of the first block"."""
         for run in runs:
-            path = self.found.get(run.row.name)
-            if run.row.embed and run.row.embed.startswith(">") and path and self.calls[path] == 1:
+            path, stated = self.found.get(run.row.name), run.row.embed or ""
+            known = run.row.invertible is not None  # (said on purpose, then)
+            if stated.startswith(">") and not known and path and self.calls[path] == 1:
                 run.row = replace(run.row, embed=path)
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 from transformers import PreTrainedModel
+from transformers.models.auto.modeling_auto import MODEL_MAPPING_NAMES
 
 from adapterhub.architectures.paths import Block, blocks_at, find, locate, which
 from adapterhub.architectures.rows import Fused, Row, StackRow, Sublayer
@@ -48,6 +49,7 @@ class ResolvedSite:
         residual_plus: module whose output is added to the residual.
         norm, norm_on, swapped, sees_sum: see :class:`~adapterhub.architectures.rows.Sublayer`.
         repeated: two sub-layers of the block share the host; its call after ``residual`` ran is meant.
+        layout: how hidden states lie here, see :class:`~adapterhub.architectures.rows.StackRow`.
         kv_heads, head_dim, value_dim: shape of one key and one value position, for ``kv`` sites.
         bias_host: the attention module that owns the stack's relative position bias.
         peer_path: path in the peer's files, relative to the base model.
@@ -56,6 +58,7 @@ class ResolvedSite:
         insert_after: for ``prompt`` sites, the embeddings module behind whose output prompts are inserted;
             ``None``: they join the token embeddings, and the model sees ``inputs_embeds``.
         insert_before: for ``prompt`` sites without tokens, the block before whose input they are inserted.
+        placed: for ``prompt`` sites where prompts take places among the ids, the token embeddings.
     """
 
     key: SiteKey
@@ -74,6 +77,7 @@ class ResolvedSite:
     swapped: bool = False
     sees_sum: bool = True
     repeated: bool = False
+    layout: str = ""
     kv_heads: int = 0
     head_dim: int = 0
     value_dim: int = 0
@@ -85,6 +89,7 @@ class ResolvedSite:
     at_input: bool = False
     insert_after: nn.Module | None = None
     insert_before: nn.Module | None = None
+    placed: nn.Module | None = None
 
 
 @dataclass(eq=False)
@@ -98,6 +103,7 @@ class ResolvedModel:
         layers: all blocks, in numbering order.
         hidden_size: width of the residual stream (of the first stack, where stacks differ).
         absent: block lists of the row that this model does not have.
+        model: the model given, with its head.
     """
 
     row: Row
@@ -108,6 +114,28 @@ class ResolvedModel:
     layers: list[nn.Module] = field(default_factory=list)
     stack_of_layer: list[StackRow] = field(default_factory=list)
     absent: list[str] = field(default_factory=list)
+    model: nn.Module | None = None
+    _found: set[str] = field(default_factory=set)
+
+    def extras(self, kind: str) -> list[ResolvedSite]:
+        """Return places that are looked up on demand, adding them to :attr:`sites`.
+
+        Args:
+            kind: ``"tokens"`` (token embeddings), ``"vocabulary"`` (the model's own map to it),
+                ``"norm"`` (normalisations in blocks) or ``"experts"`` (mixtures kept as 3-D parameters).
+        """
+        from adapterhub.architectures.extras import KINDS
+
+        if kind not in self._found:
+            self._found.add(kind)
+            self.sites.update((site.key, site) for site in KINDS[kind](self))
+        wanted = {"tokens": (None, kind), "vocabulary": (None, kind), "experts": ("ffn", kind)}
+        sublayer, point = wanted.get(kind, (kind, None))
+        return [
+            site
+            for key, site in self.sites.items()
+            if key.sublayer == sublayer and point in (None, key.point)
+        ]
 
     def select(
         self, sublayer: str | None = None, point: str | None = None, stack: str | None = None
@@ -130,9 +158,15 @@ def base_model_of(model: nn.Module) -> tuple[nn.Module, str]:
     """Return the base model inside *model* and its attribute name ("" if it is *model* itself)."""
     prefix = getattr(model, "base_model_prefix", "")
     inner = getattr(model, prefix, None) if prefix else None
-    if isinstance(inner, nn.Module) and inner is not model:
+    if isinstance(inner, nn.Module) and inner is not model and not _is_base(model):
         return inner, prefix
     return model, ""
+
+
+def _is_base(model: nn.Module) -> bool:
+    """Whether transformers has the class of *model* as the base of its type, whatever is called so inside."""
+    known: Any = MODEL_MAPPING_NAMES.get(getattr(getattr(model, "config", None), "model_type", ""), ())
+    return type(model).__name__ in ((known,) if isinstance(known, str) else known)
 
 
 def resolve(model: nn.Module, row: Row | None = None) -> ResolvedModel:
@@ -147,11 +181,11 @@ def resolve(model: nn.Module, row: Row | None = None) -> ResolvedModel:
     """
     base, base_path = base_model_of(model)
     config = getattr(base, "config", None)
-    row = row or row_of(model)
+    row = row_of(model) if row is None else _expanded(base, row)
     hidden = hidden_size(config) or _first_width(base, row)
     if hidden is None:
         raise ArchitectureError(f"{type(base).__name__}: its config names no hidden size.")
-    result = ResolvedModel(row, base, base_path, hidden)
+    result = ResolvedModel(row, base, base_path, hidden, model=model)
     number = 0
     for stack in row.stacks:
         blocks = blocks_at(base, stack.layers)
@@ -179,11 +213,17 @@ def row_of(model: nn.Module) -> Row:
     config = getattr(base, "config", None)
     model_type = getattr(config, "model_type", None) or type(model).__name__
     if (row := row_for(model_type)) is not None:
-        return row
+        return _expanded(base, row)
     from adapterhub.architectures.nested import nested_row  # reads this module
     from adapterhub.architectures.probe import detect_and_probe
 
     return nested_row(base) or detect_and_probe(model).corrected
+
+
+def _expanded(base: nn.Module, row: Row) -> Row:
+    from adapterhub.architectures.nested import expanded  # reads this module
+
+    return expanded(base, row)
 
 
 def _first_width(base: nn.Module, row: Row) -> int | None:
@@ -239,6 +279,7 @@ class _BlockResolver:
             self.number,
             peer_path=f"{self.peer_path}.{peer}",
             cross_is_mh=self.stack.cross_is_mh,
+            layout="" if self.stack.layout == "streams" else self.stack.layout,
             **extra,
         )
 
@@ -319,6 +360,7 @@ class _BlockResolver:
             self.number,
             self.width,
             self.width,
+            layout=self.stack.layout,
             peer_path=f"{self.peer_path}.reft_layer",
         )
 
@@ -344,6 +386,7 @@ def _resolve_embed(result: ResolvedModel, stack: StackRow, first: Block) -> None
             width,
             width,
             peer_path=stack.peer.embed if stack.peer else "",
+            layout=stack.layout if at_block else "",
             at_input=at_block,
         )
     _resolve_prompt(result, stack, None if at_input else host)
@@ -351,9 +394,14 @@ def _resolve_embed(result: ResolvedModel, stack: StackRow, first: Block) -> None
 
 def _resolve_prompt(result: ResolvedModel, stack: StackRow, embed: nn.Module | None) -> None:
     """Add the place of prompts before the input of a stack, unless it is a decoder behind an encoder."""
-    if stack.name == "decoder" and len(result.row.stacks) > 1:
+    behind = stack.name == "decoder" and len(result.row.stacks) > 1
+    if behind or not stack.prompted:
         return
-    owner = _owner(result.base, stack.layers)
+    owner: Any = result.base
+    if stack.placed:
+        embed = owner.get_input_embeddings()
+    else:
+        owner = owner_of(result.base, stack.layers, embed)
     try:
         tokens = owner.get_input_embeddings()
     except (AttributeError, NotImplementedError, ValueError):
@@ -370,7 +418,14 @@ def _resolve_prompt(result: ResolvedModel, stack: StackRow, embed: nn.Module | N
     if embed is not None:
         width = getattr(config, "embedding_size", None) or result.hidden_size
     elif not isinstance(width, int):  # pictures and sounds: in front of the first block
-        before, width = blocks_at(result.base, stack.layers)[0].module, result.hidden_size
+        before = blocks_at(result.base, stack.layers)[0].module
+        width = block_width(before, stack.sublayers.values()) or result.hidden_size
+    at_tokens = embed is None and before is None
+    before_it = {other.layers for other in result.stack_of_layer if other is not stack}
+    follows = any(owner_of(result.base, layers) is owner for layers in before_it)
+    taken = any(site.host is owner for site in result.select(point="prompt"))
+    if follows and (taken or not at_tokens):
+        return  # it reads what comes out of another stack, unless it alone reads the owner's tokens
     if any("RelativePositionBias" in type(module).__name__ for module in owner.modules()):
         return  # a table of distances between image patches has no place for a prompt
     key = SiteKey(stack.name, None, None, "prompt")
@@ -386,16 +441,18 @@ def _resolve_prompt(result: ResolvedModel, stack: StackRow, embed: nn.Module | N
         else "prompt_tuning",
         insert_after=embed,
         insert_before=before,
+        placed=tokens if stack.placed else None,
     )
 
 
-def _owner(base: nn.Module, path: str) -> Any:
-    """Return the innermost PreTrainedModel on the way to *path*."""
+def owner_of(base: nn.Module, path: str, holding: nn.Module | None = None) -> Any:
+    """Return the innermost PreTrainedModel on the way to *path*, one around *holding* if that is given."""
     owner: Any = base
     module: Any = base
     for part in blocks_at(base, path)[0].path.split("."):
         module = module._modules[part]
-        if isinstance(module, PreTrainedModel):
+        around = holding is None or any(inner is holding for inner in module.modules())
+        if isinstance(module, PreTrainedModel) and around:
             owner = module
     return owner
 

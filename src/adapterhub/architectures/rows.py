@@ -111,6 +111,12 @@ class StackRow:
             position bias shared by the stack's self-attentions.
         cross_is_mh: the cross-attention follows the ``mh_adapter`` flag rather than ``cross_adapter``.
         renumber: its layers are numbered from 0 again instead of on from the stack before.
+        prompted: prompts may be put before its input.
+        placed: the base model reads more out of its ids than embeddings, so prompts take places among them.
+        layout: how hidden states lie in its blocks: ``""``: (batch, positions, width); ``"packed"``: the
+            positions of all rows one after the other, (positions, width); ``"positions first"``:
+            (positions, batch, width); ``"streams"``: blocks hand on several streams, (streams, batch,
+            positions, width), and act on the first.
         peer: names in the peer's files; ``None``: as here.
     """
 
@@ -122,7 +128,48 @@ class StackRow:
     position_bias: str | None = None
     cross_is_mh: bool = False
     renumber: bool = False
+    prompted: bool = True
+    placed: bool = False
+    layout: str = ""
     peer: PeerPaths | None = None
+
+
+@dataclass(frozen=True)
+class Variant:
+    """What a family's stacks are in models whose config says so, where paths alone cannot tell.
+
+    Attributes:
+        field, value: of the config.
+        stacks: instead of the row's own.
+    """
+
+    field: str
+    value: bool | int | str
+    stacks: tuple[StackRow, ...]
+
+
+@dataclass(frozen=True)
+class Part:
+    """A whole model of another family inside a model, with a config of its own.
+
+    Attributes:
+        name: of its stack here; one with several stacks has them as ``name_stack``.
+        path: where it is, relative to the base model.
+        family: ``model_type`` of its row; default: what its own config says.
+        renumber: its layers are numbered from 0 again instead of on from the part before.
+        embedded: what it embeds is the model's input.
+        prompted: prompts may be put before its input; not where the model counts on how many positions
+            come out of it.
+        placed: see :class:`StackRow`.
+    """
+
+    name: str
+    path: str
+    family: str = ""
+    renumber: bool = False
+    embedded: bool = True
+    prompted: bool = True
+    placed: bool = False
 
 
 @dataclass(frozen=True)
@@ -134,9 +181,13 @@ class Row:
         stacks: in the order in which layers are numbered through (encoder first).
         peer_prefix: base-model prefix in the peer's files, without the dot.
         source: ``table``, ``detected`` or ``user``.
+        parts: models inside it, whose stacks come before its own; a family may leave open which ones.
+        variants: the first that fits the model's config gives the stacks.
     """
 
     model_type: str
-    stacks: tuple[StackRow, ...]
+    stacks: tuple[StackRow, ...] = ()
     peer_prefix: str = ""
     source: str = "table"
+    parts: tuple[Part, ...] = ()
+    variants: tuple[Variant, ...] = ()

@@ -18,9 +18,11 @@ class SiteKey(NamedTuple):
         stack: ``encoder``, ``decoder``, ``text``, ``vision``, ``audio``.
         layer: index of the block within its stack; ``None`` for places of the stack as a whole.
         sublayer: ``self``, ``cross``, ``ffn``; ``layer`` for the block as a whole, whose only point is
-            ``out``; ``None`` with ``layer=None``.
-        point: see :data:`ATTENTION_POINTS`, :data:`FFN_POINTS`; ``embed`` for the embeddings' output,
-            ``prompt`` for positions before the input.
+            ``out``; ``norm`` for normalisations, whose points are their paths with ``_`` for the dots;
+            ``None`` with ``layer=None``.
+        point: see :data:`ATTENTION_POINTS`, :data:`FFN_POINTS`; ``experts`` of a feed-forward network for a
+            mixture kept as 3-D parameters; ``embed`` for the embeddings' output, ``prompt`` for positions
+            before the input, ``tokens`` for the token embeddings, ``vocabulary`` for the map to it.
     """
 
     stack: str

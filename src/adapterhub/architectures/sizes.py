@@ -59,7 +59,9 @@ def linear_widths(module: nn.Module, where: str) -> tuple[int, int]:
 
 
 def transposed(module: nn.Module) -> bool:
-    """Whether the module stores its weight as (in, out), as transformers' Conv1D does."""
+    """Whether the module stores its weight as (in, out): transformers' Conv1D, and embeddings."""
+    if isinstance(module, nn.Embedding):
+        return True
     return hasattr(module, "nf") and not hasattr(module, "out_features")
 
 

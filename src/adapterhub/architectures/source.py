@@ -7,7 +7,7 @@ from typing import Any
 
 from adapterhub.architectures.rows import Row
 
-_IMPORT = "from adapterhub.architectures import Fused, PeerPaths, Row, StackRow, Sublayer"
+_NAMES = ("Fused", "Part", "PeerPaths", "Row", "StackRow", "Sublayer", "Variant")
 _WIDTH = 100
 
 
@@ -17,7 +17,9 @@ def row_to_source(row: Row, name: str = "ROW") -> str:
     Fields at their default are left out. Executing the text gives an equal row; edit it and pass
     the row to ``attach(model, row=...)`` or :func:`~adapterhub.architectures.register_row`.
     """
-    return f"{_IMPORT}\n\n{name} = {_write(row, 0, len(name) + 3)}\n"
+    written = _write(row, 0, len(name) + 3)
+    used = ", ".join(n for n in _NAMES if f"{n}(" in written)
+    return f"from adapterhub.architectures import {used}\n\n{name} = {written}\n"
 
 
 def _write(value: Any, indent: int, used: int = 0) -> str:

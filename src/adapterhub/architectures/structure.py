@@ -215,7 +215,8 @@ def scores_inline(attention: nn.Module) -> bool:
             function = getattr(function, "__wrapped__", function)
             names = set(getattr(getattr(function, "__code__", None), "co_names", ()))
             called = [getattr(function, "__globals__", {}).get(name) for name in names]
-            for other in called:
+            tables = [table for table in called if isinstance(table, dict)]  # (by implementation)
+            for other in (*called, *(value for table in tables for value in table.values())):
                 names |= set(getattr(getattr(other, "__code__", None), "co_names", ()))
             if names & wanted:
                 return True

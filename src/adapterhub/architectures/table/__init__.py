@@ -6,13 +6,21 @@ Paths were read from transformers 5.x sources; a test resolves every row on a ti
 from __future__ import annotations
 
 from adapterhub.architectures.rows import Row
-from adapterhub.architectures.table import decoders, encoders, modern, seq2seq, vision
+from adapterhub.architectures.table import (
+    decoders,
+    encoders,
+    modern,
+    multimodal,
+    recurrent,
+    seq2seq,
+    speech,
+    towers,
+    vision,
+)
 from adapterhub.errors import ConfigError
 
-TABLE: dict[str, Row] = {
-    row.model_type: row
-    for row in (*encoders.ROWS, *decoders.ROWS, *modern.ROWS, *seq2seq.ROWS, *vision.ROWS)
-}
+_KINDS = (encoders, decoders, modern, recurrent, seq2seq, vision, towers, speech, multimodal)
+TABLE: dict[str, Row] = {row.model_type: row for kind in _KINDS for row in kind.ROWS}
 
 
 def row_for(model_type: str) -> Row | None:

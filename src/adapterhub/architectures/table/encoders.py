@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from adapterhub.architectures.rows import Fused, PeerPaths, Row, StackRow, Sublayer
+from adapterhub.architectures.table.modern import FFN, SELF
 
 
 def _bert_attention(name: str) -> Sublayer:
@@ -214,6 +215,36 @@ _MODERNBERT = Row(
     peer_prefix="model",
 )
 
+_MPNET_SELF = Sublayer(
+    q="attention.attn.q",
+    k="attention.attn.k",
+    v="attention.attn.v",
+    o="attention.attn.o",
+    kv="attention.attn",
+    out="attention.dropout",
+    residual="attention.attn.q",
+    norm="attention.LayerNorm",
+)
+_XLNET = StackRow(
+    "encoder",
+    "layer",
+    {
+        # Its maps to queries, keys and values are three-dimensional parameters, no modules.
+        "self": Sublayer(kv="rel_attn"),
+        "ffn": Sublayer(
+            up="ff.layer_1",
+            down="ff.layer_2",
+            out="ff.layer_2",
+            residual="ff.layer_1",
+            norm="ff.layer_norm",
+        ),
+    },
+    embed=">layer.0",
+    layout="positions first",
+)
+_LIKE_LLAMA = StackRow("encoder", "layers", {"self": SELF, "ffn": FFN}, embed="embed_tokens")
+_PLAIN_BERT = replace(BERT.stacks[0], peer=None)
+
 ROWS = (
     BERT,
     _like_bert("roberta", "roberta"),
@@ -226,4 +257,12 @@ ROWS = (
     _ALBERT,
     _DISTILBERT,
     _MODERNBERT,
+    Row("camembert", (_PLAIN_BERT,), "roberta"),
+    Row(
+        "mpnet",
+        (replace(_PLAIN_BERT, sublayers={"self": _MPNET_SELF, "ffn": _BERT_FFN}),),
+        "mpnet",
+    ),
+    Row("eurobert", (_LIKE_LLAMA,), "model"),
+    Row("xlnet", (_XLNET,), "transformer"),
 )

@@ -129,7 +129,51 @@ def _whisper() -> Row:
     return Row("whisper", (encoder, decoder), "model")
 
 
+def _scaled(model_type: str, pre_norm: bool = False) -> Row:
+    """As BART, but what it embeds goes into the blocks without a norm."""
+    encoder, decoder = _bart_like(model_type, pre_norm).stacks
+    return Row(model_type, (replace(encoder, embed=">encoder.layers.0"), decoder), "model")
+
+
+def _nllb_moe() -> Row:
+    row = _scaled("nllb-moe", pre_norm=True)
+    # A block has a dense network or a mixture; the decoder's attentions share one dropout.
+    ffn = Sublayer(up="ffn.fc1", down="ffn.fc2", out="ff_dropout", residual="ff_layer_norm")
+    encoder, decoder = row.stacks
+    own = {"self": replace(encoder.sublayers["self"], out="attn_dropout"), "ffn": ffn}
+    crossed = {**decoder.sublayers, "cross": _attention("cross_attention", True), "ffn": ffn}
+    return replace(
+        row, stacks=(replace(encoder, sublayers=own), replace(decoder, sublayers=crossed))
+    )
+
+
+def _longt5() -> Row:
+    """T5 with an encoder that looks around itself, and perhaps at sums of what is further away."""
+    encoder, decoder = _T5.stacks
+    names = ("LocalSelfAttention", "TransientGlobalSelfAttention")
+    local, far = (_t5_attention(0, name) for name in names)
+    either = {
+        point: f"{getattr(local, point)}|{getattr(far, point)}" for point in ("q", "k", "v", "o", "kv")
+    }
+    encoder = replace(
+        encoder,
+        sublayers={**encoder.sublayers, "self": replace(local, **either)},
+        position_bias="|".join(f"0.layer.0.{name}" for name in names),
+    )
+    return Row("longt5", (encoder, decoder), "transformer")
+
+
 ROWS = (
+    replace(
+        _T5,
+        model_type="umt5",  # each layer has a position bias of its own
+        stacks=tuple(replace(stack, position_bias=None) for stack in _T5.stacks),
+    ),
+    _longt5(),
+    _scaled("marian"),
+    _scaled("pegasus", pre_norm=True),
+    _scaled("m2m_100", pre_norm=True),
+    _nllb_moe(),
     _T5,
     replace(_T5, model_type="mt5"),
     _bart_like("bart"),

@@ -1,4 +1,4 @@
-"""Encoders of images, and of images and text side by side: ViT, BEiT, CLIP."""
+"""Encoders of images, and of images and text side by side: ViT, BEiT, Swin, DINO, CLIP, SigLIP."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _VIT_ATTENTION = Sublayer(
     k="attention.k_proj|attention.attention.key",
     v="attention.v_proj|attention.attention.value",
     o="attention.o_proj|attention.output.dense",
-    kv="attention|attention.attention",
+    kv="attention.attention|attention",
     out="attention",
     residual="layernorm_before",
 )
@@ -65,7 +65,34 @@ _BEIT = Row(
     peer_prefix="beit",
 )
 
-_CLIP_SUBLAYERS = {
+def _encoder(
+    model_type: str, layers: str, attention: Sublayer, ffn: Sublayer, embed: str, prefix: str = ""
+) -> Row:
+    """An encoder of images that the ``adapters`` library has no files for."""
+    stack = StackRow("encoder", layers, {"self": attention, "ffn": ffn}, embed=embed)
+    return Row(model_type, (stack,), prefix or model_type)
+
+
+# Windows are put together again behind the attention's own modules, so the place is the drop-path. Each
+# stage has a width of its own.
+_SWIN_ATTENTION = replace(
+    _VIT_ATTENTION,
+    q="attention.q_proj|attention.self.query",
+    k="attention.k_proj|attention.self.key",
+    v="attention.v_proj|attention.self.value",
+    kv="attention.self|attention",
+    out="drop_path",
+)
+_DINO_ATTENTION = replace(_VIT_ATTENTION, out="layer_scale1", residual="norm1")
+_DINO_FFN = Sublayer(
+    up="mlp.up_proj|mlp.fc1|mlp.weights_in",
+    gate="mlp.gate_proj",
+    down="mlp.down_proj|mlp.fc2|mlp.weights_out",
+    out="layer_scale2",
+    residual="norm2",
+)
+
+CLIP_SUBLAYERS = {
     "self": Sublayer(
         q="self_attn.q_proj",
         k="self_attn.k_proj",
@@ -81,12 +108,13 @@ _CLIP_EMBED = {"text": "embeddings", "vision": "pre_layrnorm"}
 
 
 def _clip_stack(kind: str, root: str) -> StackRow:
-    """One tower; *root* is its path with the dot, or ``""``."""
+    """One tower; *root* is its path with the dot, or ``""`` (a tower alone had one of its own once)."""
+    roots = (root,) if root else ("", f"{kind}_model.")
     return StackRow(
         kind,
-        layers=f"{root}encoder.layers",
-        sublayers=_CLIP_SUBLAYERS,
-        embed=f"{root}{_CLIP_EMBED[kind]}",
+        layers="|".join(f"{root}encoder.layers" for root in roots),
+        sublayers=CLIP_SUBLAYERS,
+        embed="|".join(f"{root}{_CLIP_EMBED[kind]}" for root in roots),
         peer=PeerPaths(
             f"{root}encoder.layers",
             points={"self.out": "attention_adapters", "ffn.out": "output_adapters"},
@@ -104,4 +132,11 @@ ROWS = (
     ),
     Row("clip_text_model", (_clip_stack("text", ""),), "text_model"),
     Row("clip_vision_model", (_clip_stack("vision", ""),), "vision_model"),
+    _encoder("deit", "layers|encoder.layer", _VIT_ATTENTION, _VIT_FFN, "embeddings"),
+    _encoder("vit_mae", "layers|encoder.layer", _VIT_ATTENTION, _VIT_FFN, "embeddings", "vit"),
+    # Its windows and merged patches have a place in a grid each, where prompts have none.
+    _encoder("swin", "encoder.layers.*.blocks", _SWIN_ATTENTION, _VIT_FFN, "embeddings"),
+    _encoder("dinov2", "encoder.layer", _DINO_ATTENTION, _DINO_FFN, "embeddings"),
+    _encoder("dinov2_with_registers", "encoder.layer", _DINO_ATTENTION, _DINO_FFN, "embeddings"),
+    _encoder("dinov3_vit", "model.layer|layer", _DINO_ATTENTION, _DINO_FFN, "embeddings"),
 )
