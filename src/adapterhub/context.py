@@ -32,6 +32,7 @@ class Context:
         sequence: what the running sub-model was told about its sequence (padding, cache), where needed.
         prompt: mask (or ``None``), length, and length at the decoder of the prompt inside ``generate``.
         prompts: what was inserted before the input, by slot index; ``prompted``: it is done already.
+        superseded: outputs of blocks before and after their adapters, where transformers records the former.
         opened_by: the module whose forward opened this context; ``outer``: the context before it.
     """
 
@@ -53,6 +54,7 @@ class Context:
         "residuals",
         "rows",
         "sequence",
+        "superseded",
     )
 
     def __init__(
@@ -84,6 +86,7 @@ class Context:
         self.residuals: dict[int, torch.Tensor] = {}
         self.replacements: dict[int, torch.Tensor] = {}
         self.cache: dict[Any, Any] = {}
+        self.superseded: list[tuple[torch.Tensor, torch.Tensor]] = []
         self.opened_by: Any = None
         self.outer: Context | None = None
 

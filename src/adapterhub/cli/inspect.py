@@ -19,6 +19,13 @@ if TYPE_CHECKING:
 
 #: Above this many parameters a model is only laid out on the meta device, not run.
 MAX_PARAMETERS = 400_000_000
+#: Places that only some configurations ask for, and what asks for them.
+_MORE = {
+    "tokens": "lora[embedding_lora=True]",
+    "vocabulary": "lora[lm_head_lora=True]",
+    "experts": "lora[expert_matrices=['gate','up','down']]",
+    "norm": "ln_tuning, bitfit",
+}
 _ORDER = ("q", "k", "v", "o", "kv", "up", "gate", "down", "out")
 _WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
 
@@ -88,7 +95,9 @@ def inspect_model(
 def _inspect(name: str, *, probing: bool) -> _Inspection:
     from adapterhub.architectures import resolve, row_for
     from adapterhub.architectures.detector import detect_with_notes
+    from adapterhub.architectures.nested import expanded
     from adapterhub.architectures.probe import ProbeReport, detect_and_probe, probe
+    from adapterhub.architectures.resolve import base_model_of
 
     model, notes = _load(name)
     model_type = str(model.config.model_type)
@@ -96,6 +105,7 @@ def _inspect(name: str, *, probing: bool) -> _Inspection:
     if probing and not any(parameter.is_meta for parameter in model.parameters()):
         report = detect_and_probe(model) if row is None else probe(model, row)
     elif row is not None:
+        row = expanded(base_model_of(model)[0], row)
         report = ProbeReport(row, row)
     else:
         detection = detect_with_notes(model)
@@ -207,6 +217,7 @@ def _as_json(found: _Inspection) -> dict[str, Any]:
         "confirmed": report.confirmed,
         "hidden_size": resolved.hidden_size,
         "stacks": stacks,
+        "more": {kind: [_site_as_json(s, report) for s in resolved.extras(kind)] for kind in _MORE},
         "findings": report.findings,
     }
 
@@ -247,6 +258,7 @@ def _print(found: _Inspection, console: Console) -> None:
     console.print(state, highlight=False)
     for stack in report.corrected.stacks:
         _print_stack(found, stack, console)
+    _print_more(found, console)
     missing = _missing(found)
     if missing or report.findings:
         console.print("\n[bold]Remarks[/]")
@@ -299,6 +311,31 @@ def _print_stack(found: _Inspection, stack: Any, console: Console) -> None:
         text = f"input of {stack.embed[1:]}" if stack.embed.startswith(">") else stack.embed
         table.add_row("[bold]embed[/]", "", _escape(text), str(resolved.hidden_size), "")
     console.print(table)
+
+
+def _print_more(found: _Inspection, console: Console) -> None:
+    """Print the places that only some configurations ask for, each with the field that does."""
+    lines = []
+    for kind, asked in _MORE.items():
+        sites = found.resolved.extras(kind)
+        if not sites:
+            continue
+        first = sites[0]
+        what = (
+            f"[bold]{kind}[/]  {_escape(first.path)}"
+            + (f" and {len(sites) - 1} more" if sites[1:] else ""),
+            f"{first.in_features} → {first.out_features}" if kind != "norm" else "",
+            f"[dim]{_escape(asked)}[/]",
+        )
+        lines.append(what)
+    if lines:
+        from rich.table import Table
+
+        console.print("\n[bold]on request[/]")
+        grid = Table.grid(padding=(0, 2))
+        for line in lines:
+            grid.add_row(*line)
+        console.print(grid, highlight=False)
 
 
 def _points(found: _Inspection, stack: str, sublayer: str) -> dict[str, list[Any]]:

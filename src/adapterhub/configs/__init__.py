@@ -39,6 +39,7 @@ from adapterhub.configs.prefix import PrefixTuningConfig
 from adapterhub.configs.presets import ADAPTER_CONFIG_MAP, DEFAULT_ADAPTER_CONFIG, register_preset
 from adapterhub.configs.prompt import PromptTuningConfig
 from adapterhub.configs.reft import DiReftConfig, LoReftConfig, NoReftConfig, ReftConfig
+from adapterhub.configs.tuning import BitFitConfig, NormTuningConfig
 from adapterhub.configs.union import ConfigUnion, MAMConfig, UniPELTConfig, members
 
 __all__ = [
@@ -49,6 +50,7 @@ __all__ = [
     "AdapterConfig",
     "AdapterFusionConfig",
     "AdapterPlusConfig",
+    "BitFitConfig",
     "BnConfig",
     "CompacterConfig",
     "CompacterPlusPlusConfig",
@@ -65,6 +67,7 @@ __all__ = [
     "MAMConfig",
     "MTLLoRAConfig",
     "NoReftConfig",
+    "NormTuningConfig",
     "ParBnConfig",
     "PrefixTuningConfig",
     "PromptTuningConfig",

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 
 from adapterhub.configs.base import QUIET, AdapterConfig
 
@@ -11,6 +12,9 @@ from adapterhub.configs.base import QUIET, AdapterConfig
 ATTENTION_MATRICES = ("q", "k", "v", "o")
 #: Projections of a feed-forward network that it can change by name.
 FFN_MATRICES = ("up", "gate", "down")
+#: Starts that take something from the base weights (see :mod:`adapterhub.methods.starts`).
+WEIGHT_STARTS = ("pissa", "olora")
+_STARTS = ("lora", "bert", "ia3", "vera", "gaussian", *WEIGHT_STARTS)
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,7 +29,10 @@ class LoRAConfig(AdapterConfig):
         dropout: probability in [0, 1) on the input (0.0).
         attn_matrices: any of q, k, v, o (q and v).
         composition_mode: ``"add"`` (default), or ``"scale"`` for (IA)3, which needs r = 1 and no dropout.
-        init_weights: ``"lora"`` (default; no change at first), ``"bert"``, ``"ia3"``, ``"vera"``.
+        init_weights: ``"lora"`` (default; no change at first), ``"bert"``, ``"ia3"``, ``"vera"``;
+            ``"gaussian"`` (A from N(0, 1/r^2), B = 0); ``"pissa"``, ``"olora"``: A and B start as the main
+            part of the base weight, and that part is subtracted again, so the function is the base
+            model's at first while the base weights stay as they are.
         use_gating: gate by the mean of a sigmoid over the sequence, instead of alpha / r (False).
         vera_d, vera_b: start of VeRA's two trained matrices; a number in either makes it VeRA (None).
         use_dora: train the magnitude too (False; DoRA).
@@ -34,8 +41,16 @@ class LoRAConfig(AdapterConfig):
         ffn_matrices: further projections of feed-forward networks by name, any of up, gate, down (none).
         use_rslora: scale by alpha / sqrt(r), which keeps large ranks stable (False; Kalajdzievski 2023,
             arXiv 2312.03732).
+        embedding_lora: at the token embeddings (False).
+        lm_head_lora: at the model's own map to the vocabulary (False).
+        expert_matrices: in mixtures of experts whose weights are 3-D parameters, any of up, gate, down;
+            one pair B A an expert. Plain LoRA without dropout only (none).
+        rank_pattern, alpha_pattern: other ranks and scales at some places, by pattern over the names
+            that `adapterhub inspect` shows, e.g. ``{"encoder.0.self.*": 16}``; the longest pattern that
+            fits counts (none).
 
-    The last two are written to files only where they are used: the ``adapters`` library has no such keys.
+    From ``ffn_matrices`` on, fields are written to files only where they are used: the ``adapters``
+    library has no such keys.
     """
 
     architecture: str | None = field(init=False, default="lora")
@@ -57,6 +72,20 @@ class LoRAConfig(AdapterConfig):
     init_weights_seed: int | None = None
     ffn_matrices: Sequence[str] = field(default=(), metadata={QUIET: ()})
     use_rslora: bool = field(default=False, metadata={QUIET: False})
+    embedding_lora: bool = field(default=False, metadata={QUIET: False})
+    lm_head_lora: bool = field(default=False, metadata={QUIET: False})
+    expert_matrices: Sequence[str] = field(default=(), metadata={QUIET: ()})
+    rank_pattern: Mapping[str, int] = field(default_factory=dict, metadata={QUIET: {}})
+    alpha_pattern: Mapping[str, float] = field(default_factory=dict, metadata={QUIET: {}})
+
+    def at(self, place: str) -> LoRAConfig:
+        """Return the configuration with the rank and scale that the patterns give at *place*."""
+        changes = {}
+        for name, patterns in (("r", self.rank_pattern), ("alpha", self.alpha_pattern)):
+            fitting = [pattern for pattern in patterns if fnmatchcase(place, pattern)]
+            if fitting:
+                changes[name] = patterns[max(fitting, key=lambda p: (len(p), p))]
+        return self.replace(**changes) if changes else self
 
     @property
     def scaling(self) -> float:
@@ -64,20 +93,17 @@ class LoRAConfig(AdapterConfig):
         return self.alpha / (self.r**0.5 if self.use_rslora else self.r)
 
     def __post_init__(self) -> None:
-        self._flags("use_rslora")
-        if not isinstance(self.ffn_matrices, (list, tuple, str)) or not all(
-            name in FFN_MATRICES for name in self.ffn_matrices
-        ):
-            raise self._refuse("ffn_matrices", f"any of {', '.join(FFN_MATRICES)}")
-        chosen = (self.ffn_matrices,) if isinstance(self.ffn_matrices, str) else self.ffn_matrices
-        self._set("ffn_matrices", tuple(chosen))
+        self._flags("use_rslora", "embedding_lora", "lm_head_lora")
+        self._matrices("ffn_matrices")
+        self._matrices("expert_matrices")
+        self._patterns()
         self._flags("selfattn_lora", "intermediate_lora", "output_lora", "use_gating", "use_dora")
         self._layer_numbers("leave_out")
         self._integer("r", 1)
         self._number("alpha", as_float=False)
         self._probability("dropout")
         self._one_of("composition_mode", "add", "scale")
-        self._one_of("init_weights", "lora", "bert", "ia3", "vera")
+        self._one_of("init_weights", *_STARTS)
         self._number("vera_d", optional=True)
         self._number("vera_b", optional=True)
         self._text("dtype", optional=True)
@@ -94,6 +120,54 @@ class LoRAConfig(AdapterConfig):
             )
         if self.composition_mode == "scale" and self.dropout:
             raise self._refuse("dropout", "0 with composition_mode='scale'")
+        self._combinations()
+
+    def _matrices(self, name: str) -> None:
+        given = getattr(self, name)
+        given = (given,) if isinstance(given, str) else given
+        if not isinstance(given, (list, tuple)) or not all(item in FFN_MATRICES for item in given):
+            raise self._refuse(name, f"any of {', '.join(FFN_MATRICES)}")
+        self._set(name, tuple(given))
+
+    def _patterns(self) -> None:
+        for name, kinds, words in (
+            ("rank_pattern", int, "whole ranks >= 1"),
+            ("alpha_pattern", (int, float), "numbers"),
+        ):
+            given = getattr(self, name)
+            good = isinstance(given, Mapping) and all(
+                isinstance(place, str) and isinstance(value, kinds) and not isinstance(value, bool)
+                for place, value in given.items()
+            )
+            if not good or (name == "rank_pattern" and min(given.values(), default=1) < 1):
+                raise self._refuse(name, f"a mapping from patterns over places to {words}")
+            self._set(name, dict(given))
+
+    def _combinations(self) -> None:
+        """Refuse what has no meaning together."""
+        special = {
+            "composition_mode='scale'": self.composition_mode == "scale",
+            "a vera_d or vera_b": self.vera_d is not None or self.vera_b is not None,
+            "use_dora": self.use_dora,
+            "use_gating": self.use_gating,
+            "dropout": self.dropout > 0,
+            "MTL-LoRA": self.architecture == "mtl_lora",
+        }
+        given = [name for name, used in special.items() if used]
+        if self.expert_matrices and given:
+            raise self._refuse("expert_matrices", f"empty with {given[0]}: experts take plain LoRA")
+        if self.embedding_lora and self.use_gating:
+            raise self._refuse(
+                "embedding_lora", "False with use_gating, which reads the input's values"
+            )
+        if self.init_weights in WEIGHT_STARTS:
+            other = [name for name in given if name not in ("use_dora", "use_gating", "dropout")]
+            if other:
+                raise self._refuse("init_weights", f"lora, bert, ia3 or vera with {other[0]}")
+        patterns = bool(self.rank_pattern or self.alpha_pattern)
+        shared = self.vera_d is not None or self.vera_b is not None
+        if patterns and (shared or self.composition_mode == "scale"):
+            raise self._refuse("rank_pattern", "empty for VeRA and (IA)3, which have one rank")
 
 
 @dataclass(frozen=True, eq=False)

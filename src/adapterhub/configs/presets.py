@@ -9,6 +9,7 @@ from adapterhub.configs import lora, reft
 from adapterhub.configs.base import AdapterConfig, show
 from adapterhub.configs.prefix import PrefixTuningConfig
 from adapterhub.configs.prompt import PromptTuningConfig
+from adapterhub.configs.tuning import BitFitConfig, NormTuningConfig
 from adapterhub.configs.union import ConfigUnion, MAMConfig, UniPELTConfig
 from adapterhub.errors import ConfigError, did_you_mean
 from adapterhub.plugins import load_plugins
@@ -37,6 +38,8 @@ ADAPTER_CONFIG_MAP: dict[str, AdapterConfig] = {
     "loreft": reft.LoReftConfig(),
     "noreft": reft.NoReftConfig(),
     "direft": reft.DiReftConfig(),
+    "bitfit": BitFitConfig(),
+    "ln_tuning": NormTuningConfig(),
     "mam": MAMConfig(),
     "unipelt": UniPELTConfig(),
 }
@@ -59,6 +62,8 @@ _CLASSES: dict[str | None, type[AdapterConfig]] = {
     "lora": lora.LoRAConfig,
     "mtl_lora": lora.MTLLoRAConfig,
     "reft": reft.ReftConfig,
+    "bitfit": BitFitConfig,
+    "ln_tuning": NormTuningConfig,
     "union": ConfigUnion,
 }
 

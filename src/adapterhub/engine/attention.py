@@ -9,6 +9,7 @@ own config names. Masks, cache and the other layers' choice of backend stay as t
 from __future__ import annotations
 
 import contextlib
+import inspect
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -116,7 +117,10 @@ def attend(
     )
     ctx = local.ctx
     node = slot.node if ctx.override is None else ctx.override.get(slot.index, slot.node)
-    noted = ctx.residuals.pop(slot.index, None)
+    if slot.site.layout:  # rows that are packed are attended to one after the other
+        noted = ctx.residuals.get(slot.index)
+    else:
+        noted = ctx.residuals.pop(slot.index, None)
     if node is None:
         return function(module, query, key, value, attention_mask, **kwargs)
     family = node.family
@@ -136,7 +140,8 @@ def attend(
     if attention_mask is None and implementation == "sdpa" and causal and queries > 1:
         # sdpa without a mask means top-left causal; beyond the queries the cache is still empty.
         key, value = key[:, :, :queries], value[:, :, :queries]
-        attention_mask = torch.ones(queries, queries, dtype=torch.bool, device=query.device).tril()[
+        keys = key.shape[2]
+        attention_mask = torch.ones(queries, keys, dtype=torch.bool, device=query.device).tril()[
             None, None
         ]
         if kwargs.get("position_bias") is not None:
@@ -238,11 +243,48 @@ def _extend_bias(slot: Any, bias: torch.Tensor, prefix: int, ctx: Any) -> torch.
         return kept[1]
     queries, keys = bias.shape[-2:]
     seen = ctx.cache.pop(("seen", slot.index), 0)
-    extended = owner.compute_bias(queries, keys + prefix, device=bias.device, past_seen_tokens=seen)
+    extended = _computed_bias(owner, queries, keys + prefix, bias.device, seen)
     extended = extended.to(bias.dtype)
     if not torch.compiler.is_compiling():
         ctx.cache["bias", id(bias), prefix] = (bias, extended)
     return extended
+
+
+def _computed_bias(
+    owner: Any, queries: int, keys: int, device: torch.device, seen: Any
+) -> torch.Tensor:
+    """Return the bias of *owner* for queries that come after *seen* others, (1, heads, queries, keys)."""
+    names = inspect.signature(owner.compute_bias).parameters
+    if "past_seen_tokens" in names:
+        return owner.compute_bias(queries, keys, device=device, past_seen_tokens=seen)
+    where = torch.arange(queries, device=device) + seen
+    return owner.compute_bias(queries, keys, device=device, cache_position=where)
+
+
+def bias_change(
+    slot: Any, scores: torch.Tensor, prefix: int, valid: torch.Tensor | None, ctx: Any
+) -> tuple[torch.Tensor, torch.Tensor] | None:
+    """Return what a relative position bias becomes with a prefix, where the model adds its own itself.
+
+    Args:
+        scores: (batch, heads, queries, keys), with the model's own bias.
+        prefix: number of prefix positions. valid: as for :func:`_bias_of_rows`.
+
+    Returns:
+        The bias of the prefix's columns, and what has to be added to *scores*; ``None``: the attention has
+        no bias.
+    """
+    owner: Any = slot.site.bias_host
+    if owner is None:
+        return None
+    queries, keys = scores.shape[-2:]
+    seen = ctx.cache.pop(("seen", slot.index), 0)
+    extended = _computed_bias(owner, queries, keys + prefix, scores.device, seen).to(scores.dtype)
+    own = extended[..., :keys]
+    if not _has_prefix(owner, ctx):  # see _extend_bias
+        return extended.new_zeros(*extended.shape[:-1], prefix), -own
+    of_rows = _bias_of_rows(extended, valid)
+    return of_rows[..., :prefix], of_rows[..., prefix:] - own
 
 
 def _bias_of_rows(bias: torch.Tensor, valid: torch.Tensor | None) -> torch.Tensor:

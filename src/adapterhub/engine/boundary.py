@@ -16,7 +16,8 @@ from transformers.utils.generic import ModelOutput
 
 from adapterhub.context import Context, current, local
 from adapterhub.engine.collect import attach_collected
-from adapterhub.engine.prompts import prepare, widen_outer
+from adapterhub.engine.prompts import cached_length, prepare, widen_outer
+from adapterhub.engine.recorded import with_adapters
 from adapterhub.methods.positions import SequenceFacts
 
 #: Inputs whose first axis is the batch, in order of preference.
@@ -83,7 +84,7 @@ class Boundary:
         if plan is not None and plan.prompts and not ctx.prompted:
             args, kwargs = self._prompt(module, plan, ctx, args, kwargs)
         if plan is not None and plan.located:
-            ctx.sequence = sequence_facts(ctx, kwargs)
+            ctx.sequence = sequence_facts(ctx, kwargs, args)
         return args, kwargs
 
     def _open(self, module: nn.Module, outer: Context, given: dict[str, Any]) -> Context:
@@ -108,7 +109,7 @@ class Boundary:
             node = slot.node if ctx.override is None else ctx.override.get(slot.index, slot.node)
             if slot.host is module and node is not None:
                 return prepare(slot, node, ctx, args, kwargs)
-        return args, widen_outer(plan.prompts, module, kwargs)
+        return widen_outer(plan.prompts, module, ctx, args, kwargs)
 
     def _apply(self, ctx: Context, given: dict[str, Any]) -> None:
         rows = given.get("adapter_rows", given.get("task_ids"))
@@ -123,6 +124,8 @@ class Boundary:
     def leave(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
         """Close the context that this module opened. Also runs when the forward raised."""
         ctx = local.ctx
+        if ctx.superseded:
+            with_adapters(output, ctx.superseded)
         if ctx.opened_by is not module:
             return None
         assert ctx.outer is not None
@@ -137,11 +140,16 @@ class Boundary:
         return Boundary(copy.deepcopy(self.engine, memo))
 
 
-def sequence_facts(ctx: Context, kwargs: Mapping[str, Any]) -> SequenceFacts:
+def sequence_facts(
+    ctx: Context, kwargs: Mapping[str, Any], args: tuple[Any, ...] = ()
+) -> SequenceFacts:
     """Return what a sub-model's inputs tell about padding and cached positions."""
     mask = kwargs.get("attention_mask")
-    cache = kwargs.get("past_key_values")
-    past = 0 if cache is None else cache.get_seq_length()
+    ids = args[0] if args else kwargs.get("input_ids")
+    is_text = isinstance(ids, torch.Tensor) and not ids.is_floating_point()
+    text = ids if is_text else kwargs.get("inputs_embeds")
+    tokens = text.shape[1] if isinstance(text, torch.Tensor) and text.dim() > 1 else None
+    past = cached_length(kwargs, tokens, None if ctx.prompt is None else ctx.prompt[1])
     if isinstance(past, torch.Tensor):
         past = past.clone()  # static caches count in place
     length = None
@@ -153,7 +161,7 @@ def sequence_facts(ctx: Context, kwargs: Mapping[str, Any]) -> SequenceFacts:
             mask = kept
     plain = mask if isinstance(mask, torch.Tensor) and mask.dim() == 2 else None
     continued = not (isinstance(past, int) and past == 0)
-    return SequenceFacts(plain, past, continued, length)
+    return SequenceFacts(plain, past, continued, length, tokens, kwargs.get("grid_thw"))
 
 
 def prompt_facts(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Any, int, int] | None:
@@ -182,7 +190,10 @@ def batch_size(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> int | None:
         if isinstance(value, torch.Tensor):
             return value.shape[0]
     encoded = kwargs.get("encoder_outputs")
-    return encoded[0].shape[0] if encoded is not None else None
+    if encoded is not None:
+        return encoded[0].shape[0]
+    tensors = (v for v in kwargs.values() if isinstance(v, torch.Tensor) and v.dim() > 1)
+    return next((v.shape[0] for v in tensors), None)  # inputs by a name of the model's own
 
 
 def replicate_inputs(

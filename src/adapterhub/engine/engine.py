@@ -23,12 +23,13 @@ from adapterhub.engine.boundary import (
     replicate_inputs,
 )
 from adapterhub.engine.instance import Generate, IgnoredKeys
-from adapterhub.engine.prompts import prompted
+from adapterhub.engine.layouts import TurnedSlot
+from adapterhub.engine.prompts import counted, expect_growing_cache, prompted
 from adapterhub.engine.records import AdapterRecord, FusionRecord, Plan
 from adapterhub.engine.sites import CHILD, Site, Slot
 from adapterhub.engine.tokens import TokenRows
 from adapterhub.errors import ArchitectureError, CompositionError, UnknownAdapterError, did_you_mean
-from adapterhub.methods.hosts import host_bias, host_weight, write
+from adapterhub.methods.hosts import merging
 
 _LOCK = threading.RLock()
 
@@ -73,9 +74,12 @@ class Engine:
         self._boundary_handles: list[Any] = []
         self._checkpointed: list[nn.Module] = []
         self._keys = IgnoredKeys(self)
-        self._keys_before: Any = getattr(model, "_keys_to_ignore_on_save", None)
+        #: The model's own entry, if it has one (some releases have it in the class only).
+        self._keys_before = {
+            name: value for name, value in vars(model).items() if name == "_keys_to_ignore_on_save"
+        }
         if isinstance(model, PreTrainedModel):
-            self._keys.base = set(self._keys_before or ())
+            self._keys.base = set(model._keys_to_ignore_on_save or ())
             model._keys_to_ignore_on_save = self._keys  # type: ignore[assignment]
         if hasattr(type(model), "generate"):
             model.__dict__["generate"] = Generate(self)
@@ -92,7 +96,7 @@ class Engine:
                 holder = Site()
                 holder.train(site.host.training)
                 site.host._modules[CHILD] = holder
-            slot = Slot(site)
+            slot = TurnedSlot(site) if site.layout else Slot(site)
             if key.point == "embed" and not self.own_heads:
                 slot.__dict__["decoder"] = self._decoder(site.out_features)
             slot.train(site.host.training)
@@ -213,7 +217,8 @@ class Engine:
                 module._gradient_checkpointing_func = function.function  # type: ignore[assignment]
         self._checkpointed.clear()
         if isinstance(self.model, PreTrainedModel):
-            self.model._keys_to_ignore_on_save = self._keys_before
+            self.model.__dict__.pop("_keys_to_ignore_on_save", None)
+            self.model.__dict__.update(self._keys_before)
         self.model.__dict__.pop("generate", None)
 
     # -- activating --------------------------------------------------------------------------------
@@ -431,7 +436,12 @@ class Engine:
         cached = kwargs.get("use_cache", settings.use_cache)
         ids = args[0] if args else kwargs.get("input_ids", kwargs.get("inputs"))
         known = kwargs.get("inputs_embeds") is None and isinstance(ids, torch.Tensor)
-        simple = slot.site.insert_after is None and not model.config.is_encoder_decoder
+        inside = slot.site.insert_after is not None or slot.site.placed is not None
+        if inside and cached is not False:
+            expect_growing_cache(
+                model, kwargs.get("cache_implementation", settings.cache_implementation)
+            )
+        simple = not inside and not model.config.is_encoder_decoder
         if not (cached is not False and known and simple and ids.dim() == 2 and ids.shape[1]):  # type: ignore[union-attr]
             return args, kwargs
         rows: Any = ids
@@ -442,6 +452,11 @@ class Engine:
             mask = torch.ones_like(rows)
         made.mask, embeds = mask, model.get_input_embeddings()(rows)
         kwargs = {k: v for k, v in kwargs.items() if k not in ("input_ids", "inputs")}
+        where = kwargs.get("position_ids")
+        if where is None and bool((mask[:, -1] == 0).any()):
+            where = counted(model, mask)
+        if where is not None:
+            kwargs["position_ids"] = made.number(where)
         kwargs.update(
             input_ids=rows, inputs_embeds=made.insert(embeds), attention_mask=made.widen(mask)
         )
@@ -453,27 +468,36 @@ class Engine:
     def merge(self, name: str) -> None:
         """Put the work of an adapter into the weights of its hosts; what was there is kept, bit for bit."""
         record = self.adapters[name]
-        kept, done = [], set()
-        for key in record.modules:
-            site = self.resolved.sites[key]
-            for attribute, view in (("weight", host_weight(site)), ("bias", host_bias(site))):
-                if view is not None and (id(site.host), attribute) not in done:
-                    done.add((id(site.host), attribute))
-                    kept.append(
-                        (site.host, attribute, getattr(site.host, attribute).detach().clone())
-                    )
+        self._check_untied(record)
+        kept: dict[tuple[int, str], tuple[nn.Module, str, torch.Tensor]] = {}
         with torch.no_grad():
             for key, module in record.modules.items():
                 site = self.resolved.sites[key]
-                weight, bias = host_weight(site), host_bias(site)
-                new_weight, new_bias = module.merged(weight, bias, self.slots[key])  # type: ignore[operator]
-                write(site, "weight", new_weight)
-                if bias is not None and new_bias is not bias:
-                    write(site, "bias", new_bias)
-        self.merged, self._unmerged = name, kept
+                for attribute, write in merging(site, module, self.slots[key]):
+                    if (id(site.host), attribute) not in kept:
+                        now = getattr(site.host, attribute).detach().clone()
+                        kept[id(site.host), attribute] = (site.host, attribute, now)
+                    write()
+        self.merged, self._unmerged = name, list(kept.values())
         waiting = self.active
         self.activate(None)
         self.paused = waiting
+
+    def _check_untied(self, record: AdapterRecord) -> None:
+        """Refuse to change weights that another module has too and the adapter does not act on."""
+        owners: dict[int, list[str]] = {}
+        for path, module in self.model.named_modules():  # (one path a module)
+            for name, parameter in module._parameters.items():
+                owners.setdefault(id(parameter), []).append(f"{path}.{name}")
+        for key in record.modules:
+            for parameter in self.resolved.sites[key].host._parameters.values():
+                paths = owners[id(parameter)] if parameter is not None else []
+                if len(paths) > 1:
+                    raise ArchitectureError(
+                        f"'{record.name}' cannot be merged: its place {key} shares a weight with another "
+                        f"module ({', '.join(paths)}), which would change too. Untie them, or leave the "
+                        "adapter active."
+                    )
 
     def unmerge(self) -> None:
         """Put back the weights and the setup as they were before :meth:`merge`."""

@@ -158,6 +158,7 @@ class PartsNode(Block):
         if self.axis == 0 and local.ctx.expandable and total % wanted == 0:
             return [size * (total // wanted) for size in self.sizes]
         what, where = ("BatchSplit", "rows") if self.axis == 0 else ("Split", "positions")
+        _expect_rows(what, self.axis, total, slot)
         raise CompositionError(
             f"{what} over {list(self.sizes)} = {wanted} {where} met an input of {total} {where} at "
             f"{slot.site.key}; activate a {what} whose sizes add up to {total}."
@@ -176,6 +177,16 @@ def rows_of_part(rows: torch.Tensor, start: int, size: int, total: int) -> torch
     return rows.repeat_interleave(total // rows.shape[0])[start : start + size]
 
 
+def _expect_rows(what: str, axis: int, total: int, slot: Any) -> None:
+    """Refuse a single row where the sizes or the routing say that there are several."""
+    if axis == 0 and total == 1:
+        raise CompositionError(
+            f"{what} met one row at {slot.site.key}. Either the batch has one row, or the model runs "
+            f"{type(slot.host).__name__} there once for all rows (DeBERTa does, for relative positions), "
+            "so that rows cannot have adapters of their own; leave these layers out, or use Stack or Average."
+        )
+
+
 class ParallelNode(PartsNode):
     """Children on the copies of the batch."""
 
@@ -187,6 +198,7 @@ class ParallelNode(PartsNode):
     def parts(self, total: int, slot: Any) -> Sequence[int]:
         channels = sum(self.sizes)
         if total % channels:
+            _expect_rows("Parallel", 0, total, slot)
             raise CompositionError(
                 f"Parallel with {channels} channels met {total} rows at {slot.site.key}, which do not "
                 "divide; pass the whole batch to the model itself, so that it is replicated there."
@@ -205,6 +217,8 @@ class RouteNode(Block):
 
     def run(self, state: Any, slot: Any) -> Any:
         batch = state[0].shape[0]
+        if batch == 1 and local.ctx.rows is not None and local.ctx.rows.shape[0] > 1:
+            _expect_rows(type(self).__name__.removesuffix("Node"), 0, batch, slot)
         rows = routed_rows(batch, len(self.children), state[0].device)
         if self.flat:
             modules = [None if node is None else node.module for node in self.children]  # type: ignore[attr-defined]

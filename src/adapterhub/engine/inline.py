@@ -72,6 +72,9 @@ _PRODUCTS = frozenset(["matmul", "bmm", "__matmul__", "mm"])
 
 
 _Prefix = tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]
+_Bias = Callable[
+    [torch.Tensor, int, "torch.Tensor | None"], "tuple[torch.Tensor, torch.Tensor] | None"
+]
 
 
 class Inline(TorchFunctionMode):
@@ -84,6 +87,9 @@ class Inline(TorchFunctionMode):
             (batch, heads, P, width), and which positions a row has, (batch, P) or ``None`` for all; or
             ``None`` if there is no prefix.
         shape: heads and width of a key.
+        bias: given scores with the model's own relative position bias, the prefix's length and which of its
+            positions a row has, returns the bias of the prefix's columns and what to add to the scores;
+            ``None`` if the attention has no such bias.
     """
 
     def __init__(
@@ -92,9 +98,10 @@ class Inline(TorchFunctionMode):
         inputs: list[torch.Tensor],
         prefix: Callable[[torch.Tensor], _Prefix | None],
         shape: tuple[int, int],
+        bias: _Bias | None = None,
     ) -> None:
         super().__init__()
-        self.name, self.prefix, self.shape = name, prefix, shape
+        self.name, self.prefix, self.shape, self.bias = name, prefix, shape, bias
         # Tensors are kept, so that their ids stay theirs.
         self.known = {id(tensor): tensor for tensor in inputs}
         self.companions: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
@@ -306,6 +313,13 @@ class Inline(TorchFunctionMode):
         plain = _plain(name)
         others = [t for t in _tensors(args, kwargs) if t is not scores]
         columns = scores.shape[-1]
+        biased = plain in _SHIFTS and any(t.shape[-1:] == scores.shape[-1:] for t in others)
+        if biased and self.bias is not None:
+            changed = self.bias(result, companion.shape[-1], self.valid)
+            self.bias = None  # it is added once
+            if changed is not None:
+                result = result + changed[1]
+                companion = companion + changed[0]
         if plain in _SCALINGS or plain in _SHIFTS:
             narrow = all(t.dim() == 0 or t.shape[-1] == 1 for t in others) and columns != 1
             number = not others

@@ -9,13 +9,19 @@ and only the mask is widened for it.
 from __future__ import annotations
 
 import inspect
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import nn
+from transformers import GenerationMixin
 
 from adapterhub.context import Context
+from adapterhub.engine.places import give_places
 from adapterhub.errors import CompositionError
+
+#: In a context's cache: the ids have places for the prompts, for the model around them to count.
+MARKED = "ids with places for prompts"
 
 
 class Prompted:
@@ -26,14 +32,16 @@ class Prompted:
         valid: (batch, p) bool or ``None`` (all).
         at: position they were inserted at, 0 or 1.
         mask, longer: the attention mask before and after.
+        total: length of the input with them.
     """
 
-    __slots__ = ("at", "longer", "mask", "prompt", "valid")
+    __slots__ = ("at", "longer", "mask", "prompt", "total", "valid")
 
     def __init__(self, prompt: torch.Tensor, valid: torch.Tensor | None, at: int) -> None:
         self.prompt, self.valid, self.at = prompt, valid, at
         self.mask: Any = None
         self.longer: Any = None
+        self.total = -1
 
     def insert(self, h: torch.Tensor) -> torch.Tensor:
         """Return *h* (batch, n, width) with the prompts in it."""
@@ -44,6 +52,31 @@ class Prompted:
         rows, length = self.prompt.shape[:2]
         seen = mask.new_ones(rows, length) if self.valid is None else self.valid.to(mask.dtype)
         return torch.cat([mask[:, : self.at], seen, mask[:, self.at :]], 1)
+
+    def without(self, value: Any) -> Any:
+        """Return what the embeddings are given (a mask, ids, …) without places for prompts in it."""
+        if value is None or not isinstance(value, torch.Tensor):
+            return value
+        if value is self.longer:
+            return self.mask
+        if value.dim() != 2 or value.is_floating_point() or value.shape[1] != self.total:
+            return value
+        length = self.prompt.shape[1]
+        return torch.cat([value[:, : self.at], value[:, self.at + length :]], 1)
+
+    def number(self, where: torch.Tensor) -> torch.Tensor:
+        """Return positions (..., batch or 1, n) counted on behind the prompts that a row really has."""
+        length = self.prompt.shape[1]
+        if self.valid is None:
+            start = torch.arange(length, device=where.device).expand(*where.shape[:-1], -1)
+            later = where + length
+        else:
+            start = (self.valid.cumsum(1) - 1).clamp_min(0)
+            later = where + self.valid.sum(1, keepdim=True)
+            start = start.expand(*later.shape[:-1], -1)
+        start = start.to(where.dtype) + self.at
+        first = where[..., : self.at].expand(*later.shape[:-1], -1)
+        return torch.cat([first, start, later[..., self.at :].to(where.dtype)], -1)
 
 
 def prompted(node: Any, slot: Any, batch: int) -> Prompted:
@@ -80,17 +113,19 @@ def prepare(
     kwargs = {**given, **kwargs}
     length = _length(node)
     ids, embeds = kwargs.get("input_ids"), kwargs.get("inputs_embeds")
+    if ids is not None and ctx.cache.pop(MARKED, False):
+        at = int(node.modules[0].after_first)
+        ids = kwargs["input_ids"] = torch.cat([ids[:, :at], ids[:, at + length :]], 1)
     first = ids if ids is not None else embeds
     if first is None:
         first = next((v for v in kwargs.values() if isinstance(v, torch.Tensor)), None)
     if first is None:
         return (), kwargs
-    cache = kwargs.get("past_key_values")
-    past = 0 if cache is None else cache.get_seq_length()
+    past = cached_length(kwargs, first.shape[1])
     if not isinstance(past, int):
         past = int(past)
     if past:
-        return (), _continue(kwargs, first.shape[1], past, length)
+        return (), _continue(slot, node, kwargs, first, past)
     made = prompted(node, slot, first.shape[0])
     mask = kwargs.get("attention_mask")
     if mask is not None and slot.site.insert_before is not None:
@@ -120,22 +155,37 @@ def prepare(
     site = slot.site
     if site.insert_after is not None or site.insert_before is not None:
         ctx.prompts[slot.index] = made
+        if (
+            ids is not None
+        ):  # places for the prompts, for who looks for a token (CLIP: the last) in the ids
+            made.total = ids.shape[1] + length
+            marks = ids[:, :1].expand(-1, length)
+            kwargs["input_ids"] = torch.cat([ids[:, : made.at], marks, ids[:, made.at :]], 1)
         return (), kwargs
+    if site.placed is not None and ids is not None:
+        ctx.prompts[slot.index] = made
+        pad, known_ids = getattr(owner.config, "pad_token_id", None), site.placed.num_embeddings
+        where = kwargs.get("position_ids")
+        if isinstance(where, torch.Tensor):
+            kwargs["position_ids"] = made.number(where)
+        return (), give_places(
+            made, kwargs, ids, pad if isinstance(pad, int) and 0 <= pad < known_ids else 0
+        )
+    if known and not bool(made.valid.all()) and _numbers_itself(owner):  # type: ignore[union-attr]
+        raise CompositionError(
+            "Prompts of different length in one batch need positions of their own, and "
+            f"{type(owner).__name__} numbers positions by itself; use prompts of one length, without rows "
+            "that have none."
+        )
     if embeds is None:
         embeds = owner.get_input_embeddings()(ids)
     kwargs["inputs_embeds"] = made.insert(embeds)
     kwargs.pop("input_ids", None)
     where = kwargs.get("position_ids")
+    if where is None and made.valid is not None and "position_ids" in _names(type(owner)):
+        where = torch.arange(first.shape[1], device=first.device)[None]
     if isinstance(where, torch.Tensor):
-        start = torch.arange(length, device=where.device, dtype=where.dtype)
-        kwargs["position_ids"] = torch.cat(
-            [
-                where[..., : made.at],
-                start.expand(*where.shape[:-1], -1) + made.at,
-                where[..., made.at :] + length,
-            ],
-            -1,
-        )
+        kwargs["position_ids"] = made.number(where)
     kwargs.pop("cache_position", None)
     types = kwargs.get("token_type_ids")
     if isinstance(types, torch.Tensor):
@@ -145,32 +195,47 @@ def prepare(
     return (), kwargs
 
 
-def _continue(kwargs: dict[str, Any], new: int, past: int, length: int) -> dict[str, Any]:
-    """A step whose cache holds the prompt: the mask and the positions may not know of it yet."""
-    mask = kwargs.get("attention_mask")
-    short = (
-        isinstance(mask, torch.Tensor) and mask.dim() == 2 and mask.shape[1] == past + new - length
-    )
-    if short:
-        kwargs["attention_mask"] = torch.cat([mask.new_ones(mask.shape[0], length), mask], 1)  # type: ignore[union-attr]
+def _numbers_itself(owner: nn.Module) -> bool:
+    """Whether a model adds embeddings of positions that a call cannot name."""
+    own = any("position" in name for name, _ in owner.named_children())
+    return own and "position_ids" not in _names(type(owner))
+
+
+def _continue(
+    slot: Any, node: Any, kwargs: dict[str, Any], first: torch.Tensor, past: int
+) -> dict[str, Any]:
+    """A step whose cache holds the prompt: the mask and the positions may not know of it yet.
+
+    Behind an embeddings module that adds positions, prompts have none and shift none.
+    """
+    mask, new = kwargs.get("attention_mask"), first.shape[1]
+    if not isinstance(mask, torch.Tensor) or mask.dim() != 2:
+        return kwargs
+    if mask.shape[1] == past + new - _length(node):
+        made = prompted(node, slot, first.shape[0])
+        kwargs["attention_mask"] = made.widen(mask)
         where = kwargs.get("position_ids")
-        if isinstance(where, torch.Tensor):
-            kwargs["position_ids"] = where + length
+        if isinstance(where, torch.Tensor) and slot.site.insert_after is None:
+            kwargs["position_ids"] = made.number(where)[..., -where.shape[-1] :]
     return kwargs
 
 
 def widen_outer(
-    nodes: list[tuple[Any, Any]], module: nn.Module, kwargs: dict[str, Any]
-) -> dict[str, Any]:
+    nodes: list[tuple[Any, Any]],
+    module: nn.Module,
+    ctx: Context,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """Fit what a model around a prompted stack is given: labels per position, an encoder's mask."""
-    kwargs = dict(kwargs)
+    kwargs = {**dict(zip(_names(type(module)), args, strict=False)), **kwargs}
     hidden = kwargs.get("encoder_hidden_states")
     if hidden is None and kwargs.get("encoder_outputs") is not None:
         hidden = kwargs["encoder_outputs"][0]
         key = "attention_mask"
     else:
         key = "encoder_attention_mask"
-    _, node = nodes[0]
+    slot, node = nodes[0]
     length, at = _length(node), int(node.modules[0].after_first)
     mask = kwargs.get(key)
     if (
@@ -179,12 +244,10 @@ def widen_outer(
         and mask.dim() == 2
         and hidden.shape[1] == mask.shape[1] + length
     ):
-        kwargs[key] = torch.cat(
-            [mask[:, :at], mask.new_ones(mask.shape[0], length), mask[:, at:]], 1
-        )
+        kwargs[key] = prompted(node, slot, mask.shape[0]).widen(mask)
     if getattr(getattr(module, "config", None), "is_encoder_decoder", False):
-        return kwargs
-    first = kwargs.get("input_ids")
+        return (), kwargs
+    ids = first = kwargs.get("input_ids")
     first = first if first is not None else kwargs.get("inputs_embeds")
     labels = kwargs.get("labels")
     if (
@@ -199,7 +262,69 @@ def widen_outer(
         where = kwargs.get(name)
         if isinstance(where, torch.Tensor):
             kwargs[name] = torch.where(where >= at, where + length, where)
-    return kwargs
+    cache = kwargs.get("past_key_values")
+    if (
+        type(module).__name__.endswith("ForSequenceClassification")
+        and getattr(module, "base_model", None) is nodes[0][0].host
+        and isinstance(ids, torch.Tensor)
+        and (cache is None or not cache.get_seq_length())
+    ):
+        # Such a class looks for a row's last token in the ids, and then there in the longer output.
+        pad = getattr(module.config, "pad_token_id", None)  # type: ignore[union-attr]
+        marks = ids.new_full((ids.shape[0], length), 1 if pad == 0 else 0)
+        kwargs["input_ids"] = torch.cat([ids[:, :at], marks, ids[:, at:]], 1)
+        ctx.cache[MARKED] = True
+    return (), kwargs
+
+
+def cached_length(kwargs: Mapping[str, Any], new: int | None, prompt: int | None = None) -> Any:
+    """Return how many positions the cache holds that a call is given, a number or a tensor of one.
+
+    A recurrent state counts none. There the mask tells, which is over old and *new* positions; where
+    ``generate`` leaves it out, at least *prompt* positions have gone by.
+    """
+    cache = kwargs.get("past_key_values")
+    if cache is None:
+        cache = kwargs.get("cache_params")
+    if cache is None:
+        return 0
+    try:
+        return cache.get_seq_length()
+    except (AttributeError, ValueError):
+        begun = cache.has_previous_state
+        if not (begun() if callable(begun) else begun):
+            return 0
+    mask = kwargs.get("attention_mask")
+    if new is not None and isinstance(mask, torch.Tensor) and mask.dim() == 2:
+        return mask.shape[1] - new
+    return prompt or 0
+
+
+def counted(model: Any, mask: torch.Tensor) -> torch.Tensor | None:
+    """Return the positions that ``generate`` would count from *mask*, ``None`` if it does it in another way.
+
+    It goes on from the last position, so behind padding on the right these have to be given with a prompt.
+    """
+    name = "_prepare_position_ids_for_generation"
+    usual = getattr(GenerationMixin, name, None)
+    if usual is None or getattr(type(model), name) is not usual:
+        return None
+    if "position_ids" not in _names(type(model)):
+        return None
+    return (mask.long().cumsum(-1) - 1).masked_fill(mask == 0, 0)
+
+
+def expect_growing_cache(model: Any, implementation: str | None) -> None:
+    """Refuse a cache whose size and masks ``generate`` fixes before it calls the model.
+
+    Raises:
+        CompositionError: prompts that go in behind the embeddings module have no room in it.
+    """
+    if implementation is not None and "dynamic" not in implementation:
+        raise CompositionError(
+            f"Prompt tuning in {type(model).__name__} inserts prompts behind the embeddings module, and a "
+            f"'{implementation}' cache is made before that, without room for them; use a dynamic cache."
+        )
 
 
 _NAMES: dict[type, tuple[str, ...]] = {}

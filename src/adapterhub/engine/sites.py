@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import inspect
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import torch
@@ -18,8 +18,11 @@ from torch import nn
 from adapterhub.architectures import ResolvedSite
 from adapterhub.architectures.structure import on_interface
 from adapterhub.context import local
-from adapterhub.engine.attention import ConfigView, attend
+from adapterhub.engine.attention import ConfigView, attend, bias_change
 from adapterhub.engine.inline import Inline
+from adapterhub.engine.places import placed
+from adapterhub.engine.recorded import RECORDED_INSIDE
+from adapterhub.engine.shapes import act_on_sequences
 from adapterhub.errors import CompositionError
 
 #: Name under which a Site is registered in its host.
@@ -27,6 +30,8 @@ CHILD = "adapterhub"
 _NUMBERS = itertools.count()
 #: Arguments of an attention with these words in their names are not what queries and keys are made of.
 _ASIDE = ("mask", "bias", "pos", "rel", "emb", "rot", "cos", "sin", "scale", "past")
+#: Parts of an encoder-decoder's cache.
+_CACHES = ("self", "cross")
 
 
 class Site(nn.Module):
@@ -88,6 +93,10 @@ class Slot(nn.Module):
         override = local.ctx.override
         return self.node if override is None else override.get(self.index, self.node)
 
+    def _acting(self) -> Any:
+        """The current node, for hidden states as they lie in the model."""
+        return self._current()
+
     def tap_residual(self, module: nn.Module, args: tuple[Any, ...]) -> None:
         """Pre-hook on the sub-layer's first module: note the residual."""
         local.ctx.residuals[self.index] = args[0]
@@ -102,7 +111,10 @@ class Slot(nn.Module):
         """Post-hook on the host of a residual site (``out``)."""
         ctx = local.ctx
         node = self.node if ctx.override is None else ctx.override.get(self.index, self.node)
-        residual = ctx.residuals.pop(self.index, None)
+        return self.change_output(node, ctx.residuals.pop(self.index, None), output)
+
+    def change_output(self, node: Any, residual: torch.Tensor | None, output: Any) -> Any:
+        """Return what *node* makes of the output of a residual site."""
         if node is None or (residual is None and self._held[0].repeated):
             return None
         plural = isinstance(output, tuple | list)
@@ -118,7 +130,7 @@ class Slot(nn.Module):
     def on_swapped(self, module: nn.Module, args: tuple[Any, ...], output: torch.Tensor) -> Any:
         """As :meth:`on_output`, where adapters take residual and output for each other."""
         residual = local.ctx.residuals.pop(self.index, None)
-        node = self._current()
+        node = self._acting()
         if node is None:
             return None
         # The model goes on with N(. + residual), and is to get N(adapted residual + output).
@@ -130,19 +142,22 @@ class Slot(nn.Module):
         node = self.node if override is None else override.get(self.index, self.node)
         return None if node is None else node.act(output, args[0])
 
-    def on_hidden(self, module: nn.Module, args: tuple[Any, ...], output: torch.Tensor) -> Any:
-        """Post-hook on the embeddings."""
-        node = self._current()
-        return None if node is None else node.act(output, None)
+    def on_hidden(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
+        """Post-hook on the embeddings, whose output is a tensor or begins with one."""
+        node = self._acting()
+        if node is None:
+            return None
+        if isinstance(output, tuple):
+            return (node.act(output[0], None), *output[1:])
+        return node.act(output, None)
 
     def on_embedding(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Pre-hook on the embeddings: they see the mask as long as their own input."""
+        """Pre-hook on the embeddings: they see ids and masks without places for prompts."""
         made = local.ctx.prompts.get(self.index)
-        if made is None or made.longer is None:
+        if made is None:
             return None
-        swap = {id(made.longer): made.mask}
-        args = tuple(swap.get(id(value), value) for value in args)
-        return args, {name: swap.get(id(value), value) for name, value in kwargs.items()}
+        args = tuple(made.without(value) for value in args)
+        return args, {name: made.without(value) for name, value in kwargs.items()}
 
     def on_embedded(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
         """Post-hook on the embeddings: insert the prompts."""
@@ -158,6 +173,14 @@ class Slot(nn.Module):
         node = self._current()
         return None if node is None else (node.family.undo(node, self, args[0]), *args[1:])
 
+    def on_placed(self, module: nn.Module, args: tuple[Any, ...], output: torch.Tensor) -> Any:
+        """Post-hook on the token embeddings: put the prompts at their places."""
+        made = local.ctx.prompts.get(self.index)
+        changed = None if made is None else placed(made, output)
+        if changed is not None:
+            del local.ctx.prompts[self.index]
+        return changed
+
     def on_first_block(
         self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
@@ -165,22 +188,32 @@ class Slot(nn.Module):
         made = local.ctx.prompts.pop(self.index, None)
         if made is None:
             return None
-        if args:
-            return (made.insert(args[0]), *args[1:]), kwargs
-        return args, {**kwargs, "hidden_states": made.insert(kwargs["hidden_states"])}
+        name, x = _first_input(args, kwargs)
+        if not name:
+            return (made.insert(x), *args[1:]), kwargs
+        return args, {**kwargs, name: made.insert(x)}
 
     def on_block(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
         """Post-hook on a block, whose output is a tensor or begins with one."""
-        node = self._current()
+        node = self._acting()
         if node is None:
             return None
-        if isinstance(output, tuple):
-            return (node.act(output[0], None), *output[1:])
-        return node.act(output, None)
+        plural = isinstance(output, tuple | list)
+        before = output[0] if plural else output
+        if before.dim() == 3:
+            after = node.act(before, None)
+        else:
+            width = self._held[0].out_features
+            after = act_on_sequences(lambda h: node.act(h, None), before, width)
+        if RECORDED_INSIDE:
+            local.ctx.superseded.append((before, after))
+        if not plural:
+            return after
+        return [after, *output[1:]] if isinstance(output, list) else (after, *output[1:])
 
     def on_fused(self, module: nn.Module, args: tuple[Any, ...], output: torch.Tensor) -> Any:
         """Post-hook on a fused projection: only this part of the output changes."""
-        node = self._current()
+        node = self._acting()
         if node is None:
             return None
         site = self._held[0]
@@ -193,10 +226,15 @@ class Slot(nn.Module):
         part = node.act(output[..., start:stop], args[0])
         return torch.slice_scatter(output, part, -1, start, stop)
 
-    def on_input(self, module: nn.Module, args: tuple[Any, ...]) -> Any:
+    def on_input(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Pre-hook: the place is the host's first input."""
-        node = self._current()
-        return None if node is None else (node.act(args[0], args[0]), *args[1:])
+        node = self._acting()
+        if node is None:
+            return None
+        name, x = _first_input(args, kwargs)
+        if not name:
+            return (node.act(x, x), *args[1:]), kwargs
+        return args, {**kwargs, name: node.act(x, x)}
 
     def on_norm(self, module: nn.Module, args: tuple[Any, ...], output: torch.Tensor) -> Any:
         """Post-hook on the norm after the addition: give way to a final value (original_ln_after=False)."""
@@ -207,7 +245,7 @@ class Slot(nn.Module):
     ) -> None:
         """Pre-hook on an attention: note its input (for gates) and what its cache holds (for biases)."""
         ctx = local.ctx
-        ctx.residuals[self.index] = args[0] if args else kwargs["hidden_states"]
+        ctx.residuals[self.index] = _first_input(args, kwargs)[1]
         cache = kwargs.get("past_key_values")
         if cache is not None and self.site.bias_host is not None:
             seen = cache.get_seq_length(getattr(module, "layer_idx", 0))
@@ -231,8 +269,14 @@ class Slot(nn.Module):
                 )
             return (state.k, state.v, state.valid) if state.k.shape[2] else None
 
+        def bias(scores: torch.Tensor, length: int, valid: torch.Tensor | None) -> Any:
+            return bias_change(self, scores, length, valid, ctx)
+
         shape = (site.kv_heads, site.head_dim)
-        mode = Inline(type(module).__name__, _streams(module, args, kwargs), prefix, shape)
+        streams = _streams(module, args, kwargs)
+        mode = Inline(
+            type(module).__name__, streams, prefix, shape, bias if site.bias_host else None
+        )
         ctx.cache["inline", self.index] = mode
         mode.__enter__()
 
@@ -243,6 +287,45 @@ class Slot(nn.Module):
             mode.__exit__(None, None, None)
             if output is not None:
                 mode.finish()
+
+    def before_experts(
+        self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        """Pre-hook on a mixture of experts: run it with changed weights, and spare it its own run."""
+        ctx = local.ctx
+        residual = ctx.residuals.pop(self.index, None)
+        node = self._current()
+        if node is None:
+            return None
+        given: dict[int | str, Any] = {**dict(enumerate(args)), **kwargs}
+        x = next(iter(given.values()))
+        rows: tuple[int, int] | None = None
+        if x.dim() == 2:  # tokens of all rows, one after the other
+            rows = (1, x.shape[0])
+            if residual is not None and residual.shape[:-1].numel() == x.shape[0]:
+                rows = (residual.shape[0], x.shape[0] // residual.shape[0])
+
+        def mapped(change: Callable[[torch.Tensor], torch.Tensor]) -> dict[int | str, Any]:
+            tokens = x.shape[:1]
+            return {
+                name: change(value)
+                if isinstance(value, torch.Tensor) and value.shape[:1] == tokens
+                else value
+                for name, value in given.items()
+            }
+
+        shaped = given if rows is None else mapped(lambda value: value.unflatten(0, rows))
+        state = node.run(node.family.begin(shaped), self)
+        y = node.family.end(state, self)
+        ctx.replacements[self.index] = y if rows is None else y.flatten(0, 1)
+        if rows is None or rows[0] == 1:
+            return None
+        few = mapped(lambda value: value[:1])  # its own output is not needed: one token will do
+        return tuple(few[i] for i in range(len(args))), {name: few[name] for name in kwargs}
+
+    def after_experts(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
+        """Post-hook on a mixture of experts: the output with changed weights."""
+        return local.ctx.replacements.pop(self.index, None)
 
     # -- installing --------------------------------------------------------------------------------
 
@@ -262,9 +345,13 @@ class Slot(nn.Module):
             return frozenset({"input"})
         if site.key.sublayer == "layer":
             return frozenset({"block"})
+        if point == "experts":
+            return frozenset({"experts", "tap"} if site.residual is not None else {"experts"})
         if point == "prompt":  # the boundary does the rest
             if site.insert_before is not None:
                 return frozenset({"prompt_block"})
+            if site.placed is not None:
+                return frozenset({"place"})
             return frozenset({"prompt", "unmask"} if site.insert_after is not None else ())
         if point != "out":
             return frozenset({"fused" if site.slice else "linear"})
@@ -286,6 +373,11 @@ class Slot(nn.Module):
         host = self.host
         if kind == "view":
             return ConfigView.install(host)
+        if kind == "experts":
+            return _Handles(
+                host.register_forward_pre_hook(self.before_experts, with_kwargs=True),
+                host.register_forward_hook(self.after_experts),
+            )
         if kind == "inline":
             return _Handles(
                 host.register_forward_pre_hook(self.begin_inline, with_kwargs=True),
@@ -300,10 +392,12 @@ class Slot(nn.Module):
             addend: Any = self.site.residual_plus
             return addend.register_forward_hook(self.tap_addend)
         if kind == "input":
-            return host.register_forward_pre_hook(self.on_input)
+            return host.register_forward_pre_hook(self.on_input, with_kwargs=True)
         if kind == "prompt":
             inner: Any = self.site.insert_after
             return inner.register_forward_hook(self.on_embedded)
+        if kind == "place":
+            return self.site.placed.register_forward_hook(self.on_placed)  # type: ignore[union-attr]
         if kind == "prompt_block":
             block: Any = self.site.insert_before
             return block.register_forward_pre_hook(self.on_first_block, with_kwargs=True)
@@ -334,13 +428,18 @@ class Slot(nn.Module):
         raise RuntimeError("a Slot is not a layer")
 
 
+def _first_input(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[str, Any]:
+    """Return the first input of a call and the name it was given by, ``""`` for none."""
+    return ("", args[0]) if args else next(iter(kwargs.items()))
+
+
 def _streams(
     module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> list[torch.Tensor]:
     """Return what an attention makes queries, keys and values of, among its arguments."""
     names = [n for n in inspect.signature(module.forward).parameters if n not in ("args", "kwargs")]
     given = {**dict(zip(names, args, strict=False)), **kwargs}
-    return [
+    found = [
         value
         for name, value in given.items()
         if isinstance(value, torch.Tensor)
@@ -348,6 +447,19 @@ def _streams(
         and value.dim() > 2
         and not any(word in name for word in _ASIDE)
     ]
+    return [*found, *_cached(module, given.values())]
+
+
+def _cached(module: nn.Module, given: Iterable[Any]) -> Iterator[torch.Tensor]:
+    """Yield the keys and values that an attention finds in its caches, as cross-attentions do."""
+    number = getattr(module, "layer_idx", None)
+    for cache in given:
+        parts = [cache, *(getattr(cache, f"{kind}_attention_cache", None) for kind in _CACHES)]
+        for part in parts if isinstance(number, int) else ():
+            layers = getattr(part, "layers", None)
+            if isinstance(layers, list) and number < len(layers):
+                pair = (getattr(layers[number], name, None) for name in ("keys", "values"))
+                yield from (value for value in pair if isinstance(value, torch.Tensor))
 
 
 class _Handles:

@@ -22,13 +22,27 @@ from adapterhub.methods.prefix import PrefixTuning
 from adapterhub.methods.projections import LoRAMethod
 from adapterhub.methods.prompt import PromptTuning
 from adapterhub.methods.reft import ReftMethod
+from adapterhub.methods.tuning import BitFit, NormTuning
 
-METHODS: list[Method] = [Bottleneck(), LoRAMethod(), PrefixTuning(), PromptTuning(), ReftMethod()]
+METHODS: list[Method] = [
+    Bottleneck(),
+    LoRAMethod(),
+    PrefixTuning(),
+    PromptTuning(),
+    ReftMethod(),
+    BitFit(),
+    NormTuning(),
+]
 
 
 def register_method(method: Method) -> None:
     """Make a method known; the newest one that fits a configuration is taken."""
     METHODS.insert(0, method)
+
+
+def file_groups() -> tuple[str, ...]:
+    """Return what methods put before an adapter's name in files, beside what files have always had."""
+    return tuple(dict.fromkeys(group for method in METHODS for group in method.file_groups))
 
 
 def members(config: Any) -> tuple[Any, ...]:
@@ -91,6 +105,7 @@ __all__ = [
     "Method",
     "Placed",
     "build",
+    "file_groups",
     "members",
     "method_for",
     "register_method",

@@ -120,10 +120,12 @@ class Method:
     Attributes:
         name: as shown to people, e.g. ``bottleneck``.
         config_type: the config class it builds from.
+        file_groups: the ``FILE_GROUP`` of its modules, where they have one of their own.
     """
 
     name: ClassVar[str]
     config_type: ClassVar[type]
+    file_groups: ClassVar[tuple[str, ...]] = ()
 
     def places(self, config: Any, model: ResolvedModel) -> Iterator[ResolvedSite]:
         """Yield the sites this configuration asks for, in layer order."""

@@ -70,12 +70,14 @@ class DoRA(_WithMagnitude, LoRA):
     alone: Any = None  # the factor has to act
     routed: Any = None
 
-    def __init__(self, config: LoRAConfig, site: ResolvedSite) -> None:
-        super().__init__(config, site.in_features, site.out_features)  # type: ignore[call-arg]
+    def __init__(
+        self, config: LoRAConfig, site: ResolvedSite, weight: torch.Tensor | None = None
+    ) -> None:
+        super().__init__(config, site.in_features, site.out_features, weight)  # type: ignore[call-arg]
         self._start(site)
 
     def squared_norm(self, weight: torch.Tensor) -> torch.Tensor:
-        a, b = self.lora_A, self.lora_B
+        b, a = self.factors()
         cross = (b * (weight @ a.t())).sum(1)
         own = (b * (b @ (a @ a.t()))).sum(1)
         return weight.detach().pow(2).sum(1) + 2 * cross + own

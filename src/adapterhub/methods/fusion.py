@@ -40,7 +40,7 @@ class AdapterFusion(nn.Module):
         self.dropout = dropout if config.dropout_prob is None else float(config.dropout_prob)
         self.has_query, self.has_key, self.has_value = config.query, config.key, config.value
         self.decays = bool(config.temperature)
-        self.temperature = 50.0 if self.decays else 1.0
+        self.temperature = self.FIRST_TEMPERATURE if self.decays else 1.0
         if config.query:
             self.query_weight = nn.Parameter(torch.empty(hidden, hidden).normal_(std=0.02))
             self.query_bias = nn.Parameter(torch.zeros(hidden))
@@ -55,6 +55,7 @@ class AdapterFusion(nn.Module):
             self.value_weight = nn.Parameter(value)
 
     FILE_GROUP = "adapter_fusion_layer"
+    FIRST_TEMPERATURE = 50.0
 
     def file_names(self) -> dict[str, tuple[str, ...]]:
         """Return the names of each parameter in files."""
@@ -66,15 +67,15 @@ class AdapterFusion(nn.Module):
         """Mix.
 
         Args:
-            query: (batch, sequence, hidden).
-            ups: (batch, sequence, N, hidden).
-            residual: (batch, sequence, hidden), added to the result (or to every u_n).
+            query: (batch, ..., hidden), mostly (batch, sequence, hidden).
+            ups: (batch, ..., N, hidden).
+            residual: (batch, ..., hidden), added to the result (or to every u_n).
         """
         if self.residual_before and residual is not None:
-            ups = ups + residual.unsqueeze(2)
+            ups = ups + residual.unsqueeze(-2)
         q = F.linear(query, self.query_weight, self.query_bias) if self.has_query else query
         keys = F.linear(ups, self.key_weight, self.key_bias) if self.has_key else ups
-        scores = torch.matmul(q.unsqueeze(2), keys.mT).squeeze(2)
+        scores = torch.matmul(q.unsqueeze(-2), keys.mT).squeeze(-2)
         if self.dropout and self.training:
             scores = F.dropout(scores, self.dropout)
         weights = torch.softmax(scores / self.temperature if self.decays else scores, -1)
@@ -84,7 +85,7 @@ class AdapterFusion(nn.Module):
             local.ctx.collect.setdefault("fusions", []).append((self, weights))
         before = self.has_value and self.value_before_softmax
         values = F.linear(ups, self.value_weight) if before else ups
-        mixed = torch.matmul(weights.unsqueeze(2), values).squeeze(2)
+        mixed = torch.matmul(weights.unsqueeze(-2), values).squeeze(-2)
         if self.has_value and not before:
             mixed = F.linear(mixed, self.value_weight)
         if residual is not None and not self.residual_before:

@@ -55,8 +55,10 @@ class LinearAdapter(nn.Module):
         super().__init__()
         self.family = LINEAR
         self.scaling = scaling
-        self.dropout = float(config.dropout)
-        self.gated = bool(config.use_gating)
+        #: What the projection multiplies with after its weight (scaled embeddings).
+        self.gain = 1.0
+        self.dropout = float(getattr(config, "dropout", 0.0))
+        self.gated = bool(getattr(config, "use_gating", False))
         if self.gated:
             self.gate_weight = nn.Parameter(torch.empty(1, width_in).normal_(std=0.02))
             bound = width_in**-0.5
@@ -94,7 +96,8 @@ class LinearAdapter(nn.Module):
         """Return *change* times the gate or the scaling."""
         if self.gated:
             return change * self.gate(x)
-        return change if self.scaling == 1.0 else change * self.scaling
+        scale = self.scaling * self.gain
+        return change if scale == 1.0 else change * scale
 
     def gate(self, x: torch.Tensor) -> torch.Tensor:
         """Return mean over the sequence of sigmoid(W_g x + b_g), (batch, 1, 1)."""
@@ -131,8 +134,8 @@ class LinearFamily(Family[LinearState]):
         if chained and site.in_features != site.out_features:
             return (
                 f"stacked LoRA adapters are a chain, so {site.key} ({site.in_features} -> "
-                f"{site.out_features}) would have to be square; merge them with average_adapter "
-                "or use Average"
+                f"{site.out_features}) would have to be square; to add their changes use "
+                "Average(..., weights=[1, 1], normalize_weights=False)"
             )
         return None
 

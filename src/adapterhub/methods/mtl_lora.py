@@ -14,7 +14,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from adapterhub.configs import MTLLoRAConfig
-from adapterhub.methods.lora import LowRank, init_pair
+from adapterhub.methods.lora import LowRank, down, init_pair
 
 #: Parameters that tasks share.
 SHARED = ("lora_A", "lora_B")
@@ -55,7 +55,7 @@ class MTLLoRA(LowRank):
         return torch.einsum("n,nor->or", shares, self.lora_B)
 
     def change(self, source: torch.Tensor) -> torch.Tensor:
-        low = F.linear(source, self.lora_A)
+        low = down(source, self.lora_A)
         low = low * self.task if self.task.dim() == 1 else F.linear(low, self.task)
         return F.linear(low, self.up())
 

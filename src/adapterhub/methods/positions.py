@@ -21,12 +21,16 @@ class SequenceFacts(NamedTuple):
         past: how many positions the cache holds, a number or a tensor of one.
         continued: whether there may be cached positions (a cache was given and it is not empty).
         prompt: length of the prompt inside ``generate``, padding included; ``None`` elsewhere.
+        tokens: how many token positions the sub-model was given, ``None`` if it was given none.
+        grids: (images, axes) sizes of images that are packed into one row; ``None``: nothing is packed.
     """
 
     mask: torch.Tensor | None = None
     past: Any = 0
     continued: bool = False
     prompt: int | None = None
+    tokens: int | None = None
+    grids: torch.Tensor | None = None
 
 
 def positions(h: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -41,6 +45,9 @@ def positions(h: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     kept = local.ctx.cache.get(key)
     if kept is not None:
         return kept[1]
+    if facts.grids is not None and batch == 1 and (packed := _packed(facts.grids, length)):
+        local.ctx.cache[key] = (facts, packed)
+        return packed
     keys = torch.arange(length, device=h.device) + facts.past
     total = length + facts.past if facts.prompt is None else facts.prompt
     mask = facts.mask
@@ -66,3 +73,16 @@ def positions(h: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     if not torch.compiler.is_compiling():
         local.ctx.cache[key] = (facts, result)
     return result
+
+
+def _packed(grids: torch.Tensor, length: int) -> tuple[torch.Tensor, torch.Tensor] | None:
+    """Return positions within each image of a packed row; ``None`` if the sizes are not those of the row."""
+    sizes = grids.prod(-1)
+    sizes = sizes // max(
+        int(sizes.sum()) // length, 1
+    )  # several patches may have become one position
+    if int(sizes.sum()) != length:
+        return None
+    start = (sizes.cumsum(0) - sizes).repeat_interleave(sizes)
+    where = torch.arange(length, device=sizes.device) - start
+    return where.unsqueeze(0), sizes.repeat_interleave(sizes).unsqueeze(0)

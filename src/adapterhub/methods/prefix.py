@@ -216,8 +216,7 @@ class PrefixFamily(Family[PrefixState]):
     def join(self, states: Sequence[PrefixState], axis: int, slot: Any) -> PrefixState:
         if axis == 1:
             return self._join_positions(states)
-        length = max(s.k.shape[2] for s in states)
-        states = _alike([_pad(s, length) for s in states])
+        states = _alike(_padded(states))
         x = None if states[0].x is None else torch.cat([s.x for s in states])  # type: ignore[misc]
         valid = None
         if any(s.valid is not None for s in states):
@@ -254,8 +253,7 @@ class PrefixFamily(Family[PrefixState]):
     def select(
         self, state: PrefixState, other: PrefixState, mask: torch.Tensor, slot: Any
     ) -> PrefixState:
-        length = max(state.k.shape[2], other.k.shape[2])
-        old, new = _alike([_pad(state, length), _pad(other, length)])
+        old, new = _alike(_padded([state, other]))
         shaped = mask.view(-1, 1, 1, 1)
         seen, own = _valid(new), _valid(old)
         valid = torch.where(mask.view(-1, *([1] * (own.dim() - 1))), seen, own)
@@ -283,13 +281,23 @@ def _valid(state: PrefixState) -> torch.Tensor:
     return torch.ones(state.k.shape[0], state.k.shape[2], dtype=torch.bool, device=state.k.device)
 
 
-def _pad(state: PrefixState, length: int) -> PrefixState:
-    missing = length - state.k.shape[2]
-    if not missing:
-        return state
-    valid = F.pad(_valid(state), (missing, 0), value=False)
-    k, v = (F.pad(t, (0, 0, missing, 0)) for t in (state.k, state.v))
-    return state._replace(k=k, v=v, valid=valid)
+def _padded(states: Sequence[PrefixState]) -> list[PrefixState]:
+    """Return the states with prefixes as long as the longest, hidden where they were not.
+
+    One without a prefix has no values to tell how wide they are: keys and values may differ in that.
+    """
+    length = max(s.k.shape[2] for s in states)
+    width = next((s.v.shape[3] for s in states if s.v.shape[2]), states[0].v.shape[3])
+    result = []
+    for state in states:
+        missing = length - state.k.shape[2]
+        if missing:
+            empty = state.v if state.v.shape[2] else state.v[..., :1].expand(-1, -1, -1, width)
+            k, v = (F.pad(t, (0, 0, missing, 0)) for t in (state.k, empty))
+            valid = F.pad(_valid(state), (missing, 0), value=False)
+            state = state._replace(k=k, v=v, valid=valid)
+        result.append(state)
+    return result
 
 
 PREFIX = PrefixFamily()

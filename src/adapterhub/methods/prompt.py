@@ -41,6 +41,9 @@ class Prompt(nn.Module):
         self.family = PROMPT
         self.length = config.prompt_length
         self.after_first = config.combine == "prefix_after_bos"
+        #: Where shorter prompts of a batch are filled up: behind them, so that the first position, which
+        #: poolers read, is theirs; before them, where distances between positions count.
+        self.fills_behind = site.insert_after is not None and not _has_distances(site.host)
         start = torch.empty(config.prompt_length, site.out_features)
         if not start.is_meta:
             if config.prompt_init == "from_string":
@@ -52,6 +55,12 @@ class Prompt(nn.Module):
     def file_names(self) -> dict[str, tuple[str, ...]]:
         """Return the names of each parameter in files."""
         return {"embedding": ("prompt_embedding.weight",)}
+
+
+def _has_distances(model: nn.Module) -> bool:
+    """Whether attention in *model* looks at the distance between positions."""
+    names = [name for name, _ in (*model.named_modules(), *model.named_parameters())]
+    return any(word in name for name in names for word in ("rel_", "relative", "rotary", "rope"))
 
 
 def embedded_text(config: PromptTuningConfig, site: ResolvedSite) -> torch.Tensor:
@@ -127,7 +136,7 @@ class PromptFamily(Family[PromptState]):
 
     def join(self, states: Sequence[PromptState], axis: int, slot: Any) -> PromptState:
         longest = max(s.prompt.shape[1] for s in states)
-        padded = [_pad(s, longest) for s in states]
+        padded = [_pad(s, longest, slot) for s in states]
         valid = None
         if any(s.valid is not None for s in padded):
             valid = torch.cat([_valid(s) for s in padded])
@@ -137,7 +146,7 @@ class PromptFamily(Family[PromptState]):
         self, state: PromptState, other: PromptState, mask: torch.Tensor, slot: Any
     ) -> PromptState:
         longest = max(state.prompt.shape[1], other.prompt.shape[1])
-        old, new = _pad(state, longest), _pad(other, longest)
+        old, new = _pad(state, longest, slot), _pad(other, longest, slot)
         valid = torch.where(mask.view(-1, 1), _valid(new), _valid(old))
         return PromptState(torch.where(mask.view(-1, 1, 1), new.prompt, old.prompt), valid)
 
@@ -148,12 +157,15 @@ def _valid(state: PromptState) -> torch.Tensor:
     return torch.ones(state.prompt.shape[:2], dtype=torch.bool, device=state.prompt.device)
 
 
-def _pad(state: PromptState, length: int) -> PromptState:
+def _pad(state: PromptState, length: int, slot: Any) -> PromptState:
     missing = length - state.prompt.shape[1]
     if not missing:
         return state
+    behind = next(m for m in slot.children() if isinstance(m, Prompt)).fills_behind
+    before, after = (0, missing) if behind else (missing, 0)
     return PromptState(
-        F.pad(state.prompt, (0, 0, missing, 0)), F.pad(_valid(state), (missing, 0), value=False)
+        F.pad(state.prompt, (0, 0, before, after)),
+        F.pad(_valid(state), (before, after), value=False),
     )
 
 

@@ -168,7 +168,9 @@ class ReFT(nn.Module):
     def alone(self, slot: Any, h: torch.Tensor, x: Any) -> torch.Tensor:
         """The common case written out: only the positions that change are computed."""
         sequence = local.ctx.sequence
-        plain = sequence is None or (sequence.mask is None and not sequence.continued)
+        plain = sequence is None or (
+            sequence.mask is None and sequence.grids is None and not sequence.continued
+        )
         if not plain or self.last:
             return REFT.end(self.act(REFT.begin(h, x)), slot)
         if not self.first:

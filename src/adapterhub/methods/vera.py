@@ -17,7 +17,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from adapterhub.configs import LoRAConfig
-from adapterhub.methods.lora import LowRank, init_pair
+from adapterhub.methods.lora import LowRank, down, init_pair
 
 
 class SharedMaps(nn.Module):
@@ -59,7 +59,7 @@ class VeRA(LowRank):
 
     def change(self, source: torch.Tensor) -> torch.Tensor:
         a, b = self.shared()
-        low = _scaled(F.linear(source, a), self.vera_D)
+        low = _scaled(down(source, a), self.vera_D)
         return _scaled(F.linear(low, b), self.vera_B)
 
     def product(self) -> torch.Tensor:
