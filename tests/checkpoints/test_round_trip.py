@@ -175,3 +175,27 @@ def test_loading_again_replaces(tmp_path: Path) -> None:
     model.load_adapter(tmp_path / "a", set_active=True)
     same(tiny.run(model, tiny.tokens()), expected)
     assert list(model.adapter_handle.adapters) == ["a"]
+
+
+def test_the_temperature_of_a_fusion_is_kept(tmp_path: Path) -> None:
+    model = adapterhub.init(tiny.bert())
+    for name in ("a", "b"):
+        model.add_adapter(name)
+    model.add_adapter_fusion(["a", "b"], config={"temperature": True})
+    model.save_adapter_fusion(tmp_path / "new", "a,b")
+    assert "temperature" not in json.loads(
+        (tmp_path / "new" / "adapter_fusion_config.json").read_text()
+    )
+    model.train_adapter_fusion(adapterhub.Fuse("a", "b"))
+    for _ in range(4):
+        model(tiny.tokens())
+    model.save_adapter_fusion(tmp_path / "f", "a,b")
+    facts = json.loads((tmp_path / "f" / "adapter_fusion_config.json").read_text())
+    assert facts["temperature"] == pytest.approx(49.8)
+    assert facts["config"]["temperature"] is True
+    model.load_adapter_fusion(tmp_path / "f", load_as="again")
+    modules = model.adapter_handle.engine.fusions["again"].modules.values()
+    assert {round(module.temperature, 6) for module in modules} == {49.8}
+    model.load_adapter_fusion(tmp_path / "new", load_as="fresh")
+    modules = model.adapter_handle.engine.fusions["fresh"].modules.values()
+    assert {module.temperature for module in modules} == {50.0}

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+from transformers import GenerationMixin
 
 from adapterhub.errors import AdapterHubError
 from tests.conftest import shared_folder
@@ -15,6 +16,10 @@ TOLERANCE = 1e-5
 HERE = Path(__file__).parent
 DEVIATIONS = json.loads((HERE / "deviations.json").read_text())
 SAMPLE = HERE / "sample"
+#: Whether this transformers numbers generated tokens on from the first one, as early releases of 5 do not.
+COUNTS_ON = hasattr(GenerationMixin, "_prepare_position_ids_for_generation")
+#: Deviations that come from just that.
+COUNTED = {"gpt2__n__generate_prefix_tuning", "gptj__n__generate_double_seq_bn"}
 
 pytestmark = pytest.mark.filterwarnings("ignore:The folder holds a head:UserWarning")
 
@@ -55,5 +60,6 @@ def _difference(root: Path, case: str) -> float:
 @pytest.mark.slow
 def test_deviations_still_deviate(shared: Path) -> None:
     """A deviation that has come to reproduce must leave the list."""
-    values = {case: _difference(shared / "golden", case) for case in DEVIATIONS}
+    expected = DEVIATIONS.keys() - (set() if COUNTS_ON else COUNTED)
+    values = {case: _difference(shared / "golden", case) for case in expected}
     assert all(value > TOLERANCE for value in values.values()), values

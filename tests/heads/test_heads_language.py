@@ -347,7 +347,7 @@ def test_each_row_s_own_adapter_is_undone(inverted: Any) -> None:
         expected = [alone[name]["a"][i] for i, name in enumerate("baab")]
         torch.testing.assert_close(routed, torch.stack(expected))
         model.set_active_adapters(Stack("a", "b"))  # the lowest adapter meets the input
-        assert model.input_inverse(0, 4, 4) is not None
+        assert model.input_inverse(slice(0, 4), 4) is not None
 
 
 def test_averaged_and_task_setups_run(inverted: Any) -> None:

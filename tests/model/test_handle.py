@@ -135,7 +135,7 @@ def test_merging_is_exact_and_undone_bit_for_bit(model: Any) -> None:
 
 
 def test_deepcopy_and_pickle_are_independent(model: Any) -> None:
-    model.set_active_adapters(["b", "a", "p"])
+    model.set_active_adapters(Stack("b", "a", "p"))
     expected = tiny.run(model, IDS)
     for twin in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
         assert torch.equal(tiny.run(twin, IDS), expected)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from transformers import PreTrainedModel
 
 from adapterhub import configs
 from adapterhub._version import __version__
@@ -23,12 +25,14 @@ from adapterhub.checkpoints.layout import (
 )
 from adapterhub.engine import AdapterRecord, Engine, FusionRecord
 from adapterhub.errors import CheckpointError
-from adapterhub.methods import AdapterFusion, build
+from adapterhub.methods import AdapterFusion, build, file_groups
 
 WEIGHTS, WEIGHTS_BIN, CONFIG = "adapter.safetensors", "pytorch_adapter.bin", "adapter_config.json"
 FUSION_WEIGHTS = "model_adapter_fusion.safetensors"
 FUSION_WEIGHTS_BIN = "pytorch_model_adapter_fusion.bin"
 FUSION_CONFIG = "adapter_fusion_config.json"
+#: In ``adapter_fusion_config.json``: the temperature that a trained fusion has come to.
+TEMPERATURE = "temperature"
 HEAD_WEIGHTS, HEAD_WEIGHTS_BIN = "model_head.safetensors", "pytorch_model_head.bin"
 HEAD_CONFIG = "head_config.json"
 ADAPTER_FILES = (WEIGHTS, WEIGHTS_BIN, CONFIG, HEAD_WEIGHTS, HEAD_WEIGHTS_BIN, HEAD_CONFIG)
@@ -151,6 +155,12 @@ def read_adapter(
     folder = Path(directory)
     recover(folder)
     facts = read_json(folder / CONFIG)
+    if "peft_type" in facts:
+        from adapterhub.checkpoints import peft  # (which needs what is here)
+
+        return peft.read(
+            engine, folder, facts, load_as=load_as, prefer_bin=prefer_bin, with_head=with_head
+        )
     _same_architecture(engine, facts, folder)
     tensors = read_tensors(folder, WEIGHTS, WEIGHTS_BIN, prefer_bin)
     record = assemble(engine, facts, tensors, str(folder), load_as=load_as, leave_out=leave_out)
@@ -241,14 +251,29 @@ def _row_shape(model_type: str) -> Any:
     from adapterhub.architectures import row_for
 
     row = row_for(model_type)
-    return (row.stacks, row.peer_prefix) if row is not None else model_type
+    return (row.stacks, row.parts, row.peer_prefix) if row is not None else model_type
+
+
+def _prefixes(engine: Engine) -> set[str]:
+    """What files may call the base model: each class of a family names it as it likes."""
+    resolved = engine.resolved
+    home = vars(sys.modules[type(resolved.base).__module__])
+    named = {
+        getattr(cls, "base_model_prefix", "")
+        for cls in home.values()
+        if isinstance(cls, type) and issubclass(cls, PreTrainedModel)
+    }
+    named |= {resolved.row.peer_prefix, resolved.base_path}
+    # (Inside some base models is a module of that name.)
+    paths = [site.peer_path for site in resolved.sites.values()]
+    return {p for p in named if p and not any(path.startswith(f"{p}.") for path in paths)}
 
 
 def _normalise(
     engine: Engine, tensors: dict[str, torch.Tensor], stored: str, name: str
 ) -> dict[str, torch.Tensor]:
     row = engine.resolved.row
-    tensors = strip_prefix(tensors, {row.peer_prefix, engine.resolved.base_path} - {""})
+    tensors = strip_prefix(tensors, _prefixes(engine))
     result: dict[str, torch.Tensor] = {}
     roots = {f"{stack.peer.root}." for stack in row.stacks if stack.peer and stack.peer.root}
     for key, value in tensors.items():
@@ -261,7 +286,7 @@ def _normalise(
         if pool:  # the peer writes the shared pool once a layer
             key = f"{root}prefix_tuning.{pool.group(1)}"
         if stored != name:
-            for group in _GROUPS:
+            for group in {**dict.fromkeys(_GROUPS), **dict.fromkeys(file_groups())}:
                 marker = f"{group}.{stored}."
                 at = key.find(marker)
                 if at == 0 or (at > 0 and key[at - 1] == "."):
@@ -349,6 +374,7 @@ def save_fusion(
         "config": record.config.to_dict(),
         "name": name,
         "adapter_names": list(record.adapters),
+        **_temperature(record),
         **(meta or {}),
     }
     tensors = tensors_to_write(fusion_entries(engine, record), file_prefix(engine))
@@ -407,7 +433,22 @@ def assemble_fusion(
     tensors = {k: v for k, v in tensors.items() if k in known or ".dense." not in k}
     match(found, tensors, f"{source} does not fit this {type(engine.model).__name__}")
     fill(found, tensors, base_dtype(engine), engine.resolved.device())
+    reached = facts.get(TEMPERATURE)
+    if isinstance(reached, (int, float)) and reached > 0:
+        for module in modules.values():
+            if module.decays:
+                module.temperature = float(reached)
     return record
+
+
+def _temperature(record: FusionRecord) -> dict[str, float]:
+    """Return what a fusion's file says about the temperature that it has come to, if it is not the first.
+
+    It falls with every training step at all places alike. The ``adapters`` library does not know the entry.
+    """
+    modules: Any = record.modules.values()
+    reached = min((m.temperature for m in modules if m.decays), default=None)
+    return {} if reached in (None, AdapterFusion.FIRST_TEMPERATURE) else {TEMPERATURE: reached}
 
 
 def build_fusion(engine: Engine, adapters: tuple[str, ...], config: Any) -> dict[Any, Any]:

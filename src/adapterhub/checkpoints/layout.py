@@ -55,7 +55,9 @@ class Entry:
         values = []
         for module, name in self.parts:
             convert: Any = getattr(module, "file_value", None)
-            values.append(_get(module, name) if convert is None else convert(name, peer))
+            # (The peer has no such methods on fused projections, so there is nothing to fit to.)
+            whole = peer and len(self.parts) == 1
+            values.append(_get(module, name) if convert is None else convert(name, whole))
         if values[0] is None:
             return None
         return values[0] if len(values) == 1 else torch.cat([v.detach() for v in values], self.axis)

@@ -2,18 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar
+from collections.abc import Callable, Mapping
+from functools import wraps
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
+import torch
 from torch import nn
 from transformers import PreTrainedModel
+from transformers.modeling_outputs import BaseModelOutput
+from transformers.utils.generic import ModelOutput
 
-from adapterhub.context import current
+from adapterhub.context import current, using
 from adapterhub.errors import ConfigError
 from adapterhub.heads.adding import AddsHeads
-from adapterhub.heads.base import PredictionHead, head_class, register_head
-from adapterhub.heads.pooling import pooling_rule, token_scale
-from adapterhub.heads.running import Call, describe, run, seen_by_heads, with_signature
+from adapterhub.heads.base import PredictionHead, head_class, head_types, register_head
+from adapterhub.heads.dividing import rows_by_name
+from adapterhub.heads.pooling import POOLER_BY_DEFAULT, pooling_rule, token_scale
+from adapterhub.heads.running import (
+    ROUTING,
+    Call,
+    describe,
+    route_choices,
+    run,
+    seen_by_heads,
+    with_signature,
+)
 from adapterhub.heads.setup import HeadSetup, explicit, implied, names_of, require
 from adapterhub.heads.tying import TiedHeads, tie
 from adapterhub.heads.weights import HeadWeights
@@ -22,6 +35,9 @@ if TYPE_CHECKING:
     _Host = PreTrainedModel
 else:
     _Host = object
+
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 class ModelWithHeads(AddsHeads, HeadWeights, TiedHeads, _Host):
@@ -115,9 +131,23 @@ class ModelWithHeads(AddsHeads, HeadWeights, TiedHeads, _Host):
         )
 
     @staticmethod
-    def register_custom_head(head_type: str, cls: type[PredictionHead]) -> None:
+    def register_custom_head(identifier: str, head: type[PredictionHead]) -> None:
         """Same as :func:`adapterhub.heads.register_head`."""
-        register_head(head_type, cls)
+        register_head(identifier, head)
+
+    @staticmethod
+    def head_type(head_type_str: str) -> Callable[[F], F]:
+        """Mark a method that adds heads of a type; it raises UnknownAdapterError where there is none."""
+
+        def mark(method: F) -> F:
+            @wraps(method)
+            def call(*args: Any, **kwargs: Any) -> Any:
+                head_class(head_type_str)
+                return method(*args, **kwargs)
+
+            return call  # type: ignore[return-value]
+
+        return mark
 
     def delete_head(self, head_name: str) -> None:
         """Remove a head; no head is active afterwards if it was among the active ones.
@@ -150,6 +180,16 @@ class ModelWithHeads(AddsHeads, HeadWeights, TiedHeads, _Host):
         return head
 
     # -- looking -----------------------------------------------------------------------------------
+
+    @property
+    def head_types(self) -> list[str]:
+        """Types of heads that can be added; each fits every model."""
+        return list(head_types())
+
+    @property
+    def use_pooler(self) -> bool:
+        """Whether classification heads read the model's pooled output unless told otherwise."""
+        return self.config.model_type in POOLER_BY_DEFAULT
 
     def get_prediction_heads_config(self) -> dict[str, dict[str, Any]]:
         """Return ``{name: configuration}`` of all heads."""
@@ -188,7 +228,7 @@ class ModelWithHeads(AddsHeads, HeadWeights, TiedHeads, _Host):
 
     @property
     def active_head(self) -> HeadSetup:
-        """The head or heads that run: a name, a list of names, a ``BatchSplit`` of names, or
+        """The head or heads that run: a name, a list, a ``BatchSplit`` or a ``Route`` of names, or
         ``None``.
 
         Several heads in a list work on one Parallel channel each, or, where there are no channels,
@@ -224,11 +264,11 @@ class ModelWithHeads(AddsHeads, HeadWeights, TiedHeads, _Host):
         """Return how many copies of the batch the base model's output holds; 1 without adapters."""
         return 1
 
-    def input_inverse(self, start: int, stop: int, total: int) -> Any:
+    def input_inverse(self, index: Any, total: int) -> Any:
         """Return what undoes the active invertible adapters on some rows; ``None``: there are none.
 
         Args:
-            start, stop: the rows of the base model's output, of *total*, that it will be used on.
+            index: the rows of the base model's output, of *total*, that it will be used on.
         """
         return None
 
@@ -246,6 +286,8 @@ class ModelWithHeads(AddsHeads, HeadWeights, TiedHeads, _Host):
                 default 0: for all.
             head: the heads to run; default: those of the running ``AdapterSetup``, else
                 ``active_head``.
+            adapter_rows, task_ids: where heads go by rows (``Route``, ``MultiTask``), each row's, as for
+                the adapters: an index or a name.
             return_dict: default: ``config.return_dict``.
 
         Returns:
@@ -257,13 +299,74 @@ class ModelWithHeads(AddsHeads, HeadWeights, TiedHeads, _Host):
             UnknownAdapterError: no such head. CompositionError: the number of heads is not that of
                 channels, or the batch sizes do not add up. ConfigError: labels but no head.
         """
+        given = [
+            kwargs.pop(name, None) for name in ROUTING
+        ]  # (if no adapter's hook has taken them)
+        rows = next((value for value in given if value is not None), None)
         setup = self._heads_in_force(head)
         heads = [self._head(name) for name in names_of(setup)]
+        if rows is not None:
+            routed = current().derive(rows=rows_by_name(setup, rows, self.device))
+            with using(routed):
+                return self._run_heads(setup, heads, args, kwargs)
+        return self._run_heads(setup, heads, args, kwargs)
+
+    def _run_heads(
+        self,
+        setup: HeadSetup,
+        heads: list[PredictionHead],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> Any:
         call = Call.split(self._base_arguments, args, kwargs, heads, self)
+        route_choices(call)
         outputs = self.base_model(**call.inputs, return_dict=True)
         result = run(self, setup, heads, outputs, call) if heads else seen_by_heads(self, outputs)
         wanted = self.config.return_dict if call.return_dict is None else call.return_dict
         return result.to_tuple() if not wanted and hasattr(result, "to_tuple") else result
+
+    def forward_head(
+        self,
+        all_outputs: Any,
+        head_name: Any = None,
+        cls_output: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        return_dict: bool = False,
+        context: Any = None,
+        **kwargs: Any,
+    ) -> Any:
+        """Run heads on what the base model returned.
+
+        Args:
+            all_outputs: the base model's output, a ``ModelOutput`` or a tuple that begins with the last
+                hidden states (batch, length, hidden).
+            head_name: the head or heads; default: as for :meth:`forward`.
+            cls_output: (batch, hidden) for heads that read one vector a row; default: found as usual.
+            attention_mask: (batch, length).
+            return_dict: return a ``ModelOutput`` rather than a tuple. Default False.
+            context: of no effect.
+            kwargs: the heads' labels, and inputs of the base model (``input_ids``).
+
+        Raises:
+            UnknownAdapterError: no such head. ConfigError: no head is active.
+        """
+        setup = self._heads_in_force(head_name)
+        heads = [self._head(name) for name in names_of(setup)]
+        if not heads:
+            raise ConfigError("forward_head needs a head: name one, or set active_head.")
+        outputs = all_outputs
+        if not isinstance(outputs, ModelOutput):
+            outputs = BaseModelOutput(last_hidden_state=all_outputs[0])
+        targets = {name for head in heads for name in head.targets}
+        inputs = {name: value for name, value in kwargs.items() if name not in targets}
+        call = Call(
+            {**inputs, "attention_mask": attention_mask},
+            {name: value for name, value in kwargs.items() if name in targets},
+            return_dict,
+            vector=cls_output,
+        )
+        result = run(self, setup, heads, outputs, call)
+        return result if return_dict else result.to_tuple()
 
     # -- saving ------------------------------------------------------------------------------------
 

@@ -10,19 +10,22 @@ from typing import Any
 
 import torch
 
-from adapterhub.composition import BatchSplit
+from adapterhub.composition import BatchSplit, Route
 from adapterhub.context import current
 from adapterhub.errors import ArchitectureError, CompositionError, ConfigError, did_you_mean
 from adapterhub.heads.base import PredictionHead
+from adapterhub.heads.dividing import Part, Rows, divide, numbers
 from adapterhub.heads.generation import SHIFT, shift_right
 from adapterhub.heads.outputs import combine, rows
 from adapterhub.heads.pooling import pooled_vector
-from adapterhub.heads.setup import HeadSetup, names_of
+from adapterhub.heads.setup import HeadSetup
 
 #: Labels of the heads that come with the library, always part of the signature.
 #: (``labels_arcs`` and ``labels_rels`` of the parser are not: the Trainer would wait for every argument
 #: with "label" in its name; tell it with ``label_names``.)
 TARGETS = ("labels", "start_positions", "end_positions", "word_starts")
+#: Which adapter, and so which head, each row of the batch has.
+ROUTING = ("adapter_rows", "task_ids")
 #: Arguments of the Trainer that are meant for language-model losses.
 DROPPED = ("num_items_in_batch", "return_loss")
 #: Arguments of every base model, by name or through its output decorators.
@@ -67,7 +70,7 @@ def with_signature(forward: Callable[..., Any], base: type) -> Callable[..., Any
     given = inspect.signature(base.forward).parameters.values()  # type: ignore[attr-defined]
     ordered = [p for p in given if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)]
     names = {p.name for p in ordered}
-    wanted = ("head", *TARGETS, *COMMON, "logits_to_keep", "return_dict")
+    wanted = ("head", *TARGETS, *ROUTING, *COMMON, "logits_to_keep", "return_dict")
     added = [name for name in wanted if name not in names]
     ordered += [
         inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None) for name in added
@@ -86,6 +89,8 @@ class Call:
     return_dict: bool | None
     logits_to_keep: Any = 0
     choices: int | None = None
+    #: The vector that stands for each row, if the caller has it already.
+    vector: torch.Tensor | None = None
 
     @staticmethod
     def split(
@@ -131,13 +136,23 @@ class Call:
             inputs = with_decoder_inputs(inputs, targets, heads, model)
         return Call(inputs, targets, return_dict, 0 if keep is None else keep, choices)
 
-    def part(self, start: int, stop: int, total: int) -> Call:
-        """Return the call for rows *start* to *stop* of *total*."""
-        inputs = {name: rows(value, start, stop, total) for name, value in self.inputs.items()}
-        targets = {
-            name: _label_rows(value, start, stop, total) for name, value in self.targets.items()
-        }
-        return replace(self, inputs=inputs, targets=targets)
+    def part(self, index: Rows, total: int) -> Call:
+        """Return the call for the rows *index* of *total*."""
+        inputs = {name: rows(value, index, total) for name, value in self.inputs.items()}
+        return replace(self, inputs=inputs, vector=rows(self.vector, index, total))
+
+
+def route_choices(call: Call) -> None:
+    """Let each choice of an example go where its example goes, where the call routes examples."""
+    ctx, choices = current(), call.choices
+    folded = next(
+        (value for name in CHOICES if isinstance(value := call.inputs.get(name), torch.Tensor)),
+        None,
+    )
+    if choices is None or ctx.rows is None or folded is None:
+        return
+    if ctx.rows.shape[0] * choices == folded.shape[0]:
+        ctx.rows = ctx.rows.repeat_interleave(choices)
 
 
 def _choices(inputs: Mapping[str, Any]) -> int | None:
@@ -186,12 +201,21 @@ def with_decoder_inputs(
     return inputs
 
 
-def _label_rows(labels: Any, start: int, stop: int, total: int) -> Any:
-    """Return the labels of rows *start* to *stop*; a label may stand for several rows (choices)."""
-    if not isinstance(labels, torch.Tensor):
+def _label_rows(labels: Any, part: Part, batch: int, choices: int) -> Any:
+    """Return the labels of a part's rows, of labels for the whole batch or for these rows alone.
+
+    Args:
+        choices: how many rows have one label.
+    """
+    if not isinstance(labels, torch.Tensor) or not labels.dim():
         return labels
-    count = labels.shape[0]
-    return labels[start * count // total : stop * count // total]
+    if not len(part):
+        return None  # (the mean loss of no rows is no number)
+    if labels.shape[0] != batch // choices:
+        return labels
+    if isinstance(part.input, slice):
+        return labels[part.input.start // choices : part.input.stop // choices]
+    return labels[part.input[::choices] // choices]
 
 
 def run(
@@ -208,32 +232,30 @@ def run(
             f"{type(model.base_model).__name__} returns no last_hidden_state, so prediction heads "
             "cannot work on it."
         )
-    total = outputs[0].shape[0]
-    channels = model.parallel_channels()
-    if channels > 1 and (not isinstance(setup, list) or len(heads) != channels):
-        raise CompositionError(
-            f"The output has {channels} parallel channels, but the heads are {setup!r}: set "
-            f"active_head to a list of {channels} names, one a channel (a name may be repeated)."
-        )
-    whole = (0, total, total)
+    hidden = outputs[0]
+    total, channels = hidden.shape[0], model.parallel_channels()
+    parts = divide(setup, total, channels, hidden.device)
     if isinstance(setup, str):
-        return _run_one(model, heads[0], outputs, call, _targets(call, setup, 0, 1), whole)
-    if isinstance(setup, BatchSplit):
-        bounds = _bounds(setup, total)
-    else:
-        share = total // channels
-        bounds = [
-            (share * i, share * (i + 1)) if channels > 1 else (0, total) for i in range(len(heads))
-        ]
+        return _run_one(
+            model, heads[0], outputs, call, _targets(call, setup, 0, 1), parts[0], total
+        )
+    batch = total // channels
     results = []
-    for i, (name, head, (start, stop)) in enumerate(
-        zip(names_of(setup), heads, bounds, strict=True)
-    ):
-        part = call.part(start, stop, total) if isinstance(setup, BatchSplit) else call
-        selected = outputs if stop - start == total else rows(outputs, start, stop, total)
-        targets = _targets(part, name, i, len(heads))
-        results.append(_run_one(model, head, selected, part, targets, (start, stop, total)))
-    return combine(results, outputs)
+    for i, (part, head) in enumerate(zip(parts, heads, strict=True)):
+        own = isinstance(part.input, torch.Tensor) or len(part) < batch
+        mine = call.part(part.input, batch) if own else call
+        selected = outputs if not own and channels == 1 else rows(outputs, part.output, total)
+        targets = _targets(call, part.name, i, len(heads))
+        if own:
+            each = call.choices or 1
+            targets = {k: _label_rows(value, part, batch, each) for k, value in targets.items()}
+        results.append(_run_one(model, head, selected, mine, targets, part, total))
+    return combine(results, outputs, numbers(parts, hidden.device) if _by_rows(setup) else None)
+
+
+def _by_rows(setup: HeadSetup) -> bool:
+    """Whether the heads of a setup have rows of their own."""
+    return isinstance(setup, (BatchSplit, Route))
 
 
 def seen_by_heads(model: Any, outputs: Any) -> Any:
@@ -242,17 +264,6 @@ def seen_by_heads(model: Any, outputs: Any) -> Any:
         return outputs
     scaled = outputs["last_hidden_state"] * model._token_scale
     return type(outputs)(**{**outputs, "last_hidden_state": scaled})
-
-
-def _bounds(setup: BatchSplit, total: int) -> list[tuple[int, int]]:
-    sizes = list(setup.batch_sizes)
-    wanted = sum(sizes)
-    if wanted != total:
-        if not current().expandable or total % wanted:
-            raise CompositionError(f"{setup!r} is for {wanted} rows, but the batch has {total}.")
-        sizes = [size * (total // wanted) for size in sizes]  # (beams)
-    stops = [sum(sizes[: i + 1]) for i in range(len(sizes))]
-    return [(stop - size, stop) for stop, size in zip(stops, sizes, strict=True)]
 
 
 def _targets(call: Call, name: str, index: int, count: int) -> dict[str, Any]:
@@ -275,11 +286,12 @@ def _run_one(
     outputs: Any,
     call: Call,
     targets: Mapping[str, Any],
-    part: tuple[int, int, int],
+    part: Part,
+    total: int,
 ) -> Any:
-    """Run one head on *outputs*, which are rows start to stop of total (*part*)."""
-    vector = None
-    if head.pooled:
+    """Run one head on *outputs*, which are those of *part* of *total* rows."""
+    vector = call.vector
+    if head.pooled and vector is None:
         vector = pooled_vector(
             outputs,
             model.config,
@@ -287,11 +299,11 @@ def _run_one(
             rule=head.config.get("pooling") or model._pooling_rule,
             use_pooler=bool(head.config.get("use_pooler")),
         )
-    elif head.config.get("scaled", True):
+    elif not head.pooled and head.config.get("scaled", True):
         outputs = seen_by_heads(model, outputs)
     wanted = {name: targets[name] for name in head.targets if name in targets}
     if "invert" in head.extras:
-        wanted["invert"] = model.input_inverse(*part)
+        wanted["invert"] = model.input_inverse(part.output, total)
     if "logits_to_keep" in head.extras:
         wanted["logits_to_keep"] = call.logits_to_keep
     if "choices" in head.extras:

@@ -110,7 +110,7 @@ class HeadWeights:
     def average_head(
         self,
         head_name: str,
-        head_list: Sequence[str],
+        head_list: Sequence[str] | Mapping[str, float],
         weights: Sequence[float] | None = None,
         normalize_weights: bool = True,
         overwrite_ok: bool = False,
@@ -120,7 +120,8 @@ class HeadWeights:
 
         Args:
             head_name: the new head's name.
-            head_list: heads of one type and configuration (their dropout may differ).
+            head_list: heads of one type and configuration (their dropout may differ), or
+                ``{name: weight}``.
             weights: one number a head; default: all equal.
             normalize_weights: divide the weights by their sum. Default True.
             overwrite_ok: replace a head of that name. Default False.
@@ -131,6 +132,8 @@ class HeadWeights:
                 or a bad or taken name.
         """
         self.check_head_name(head_name, overwrite_ok)
+        if isinstance(head_list, Mapping):
+            head_list, weights = list(head_list), list(head_list.values())
         if isinstance(head_list, str) or not head_list:
             raise ConfigError("average_head needs a list of names of heads.")
         heads = [self._head(name) for name in head_list]

@@ -73,17 +73,17 @@ class AdapterModel(ModelWithHeads):
         handle = self.__dict__.get("_adapterhub")
         return 1 if handle is None else handle.engine.channels(current())
 
-    def input_inverse(self, start: int, stop: int, total: int) -> Any:
+    def input_inverse(self, index: Any, total: int) -> Any:
         """Return what undoes the active invertible adapters on some rows; ``None``: there are none.
 
         Args:
-            start, stop: the rows of the base model's output, of *total*, that it will be used on.
+            index: the rows of the base model's output, of *total*, that it will be used on.
         """
         handle = self.__dict__.get("_adapterhub")
         plan = None if handle is None else handle.engine.plan_in(current())
         for slot, node in () if plan is None else plan.nodes:
             if isinstance(node.family, InputFamily):
-                return partial(_undo, slot, node, start, stop, total)
+                return partial(_undo, slot, node, index, total)
         return None
 
     def save_all_heads(self, save_directory: str | Path, use_safetensors: bool = True) -> None:
@@ -133,16 +133,14 @@ class AdapterModel(ModelWithHeads):
         return (model, info) if wanted else model
 
 
-def _undo(
-    slot: Any, node: Any, start: int, stop: int, total: int, features: torch.Tensor
-) -> torch.Tensor:
-    """Undo a plan's invertible adapters on *features*, rows *start* to *stop* of *total*."""
-    if stop - start == total:
+def _undo(slot: Any, node: Any, index: Any, total: int, features: torch.Tensor) -> torch.Tensor:
+    """Undo a plan's invertible adapters on *features*, rows *index* of *total*."""
+    if features.shape[0] == total and isinstance(index, slice):
         return node.family.undo(node, slot, features)
     # The plan is one for the whole batch: which adapter a row belongs to depends on its place there.
     whole = features.new_zeros((total, *features.shape[1:]))
-    whole[start:stop] = features
-    return node.family.undo(node, slot, whole)[start:stop]
+    whole[index] = features
+    return node.family.undo(node, slot, whole)[index]
 
 
 class AutoAdapterModel:
@@ -210,6 +208,10 @@ def adapter_model_class(base: type[PreTrainedModel]) -> type[AdapterModel]:
             "config_class": base.config_class,
             # Anything beside the base model and our heads is another head of a task checkpoint.
             "_keys_to_ignore_on_load_unexpected": [rf"^(?!{prefix}\.|heads\.)", *PATTERNS],
+        }
+        # What attention it can run with is a matter of the base model, not of the family.
+        members |= {
+            name: getattr(base, name) for name in dir(base) if name.startswith("_supports_")
         }
         static = generating_class(getattr(base.config_class, "model_type", ""))
         if static is None:

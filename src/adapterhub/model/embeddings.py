@@ -24,6 +24,7 @@ from adapterhub.engine.vocabulary import (
 from adapterhub.errors import CheckpointError, ConfigError, UnknownAdapterError, did_you_mean
 from adapterhub.heads.tying import language_heads
 from adapterhub.model import embeddingfiles as files
+from adapterhub.model.flags import Flags
 
 #: Name in the base model's own place for what adapterhub hangs there.
 HOLDER = "embeddings"
@@ -39,6 +40,7 @@ class HandleEmbeddings:
     """
 
     engine: Engine
+    flags: Flags
 
     @property
     def model(self) -> Any:
@@ -200,7 +202,7 @@ class HandleEmbeddings:
 
     def freeze_embeddings(self, freeze: bool = True) -> None:
         """Freeze (or unfreeze) the embeddings in use."""
-        input_embeddings(self.model).requires_grad_(not freeze)
+        self.flags.set(input_embeddings(self.model).parameters(), not freeze)
 
     def train_token_rows(self, rows: Literal["new"] | Sequence[int]) -> None:
         """Train some rows of the embeddings in use, and nothing else of them.

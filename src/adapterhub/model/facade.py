@@ -16,8 +16,9 @@ from adapterhub.architectures import Row
 from adapterhub.errors import ConfigError
 from adapterhub.model.handle import AdapterHandle, attach
 from adapterhub.model.interface import AdapterModelInterface
-from adapterhub.model.legacy import TRANSLATIONS, LegacyMethods
+from adapterhub.model.legacy import TRANSLATIONS, LegacyMethods, call_with_names
 from adapterhub.model.legacy import setup as today
+from adapterhub.model.peermethods import OneHead, PeerMethods
 from adapterhub.model.stored import ModelAdaptersConfig, add_from
 
 _CLASSES: dict[type, type] = {}
@@ -30,16 +31,27 @@ _METHODS = (
     "add_adapter",
     "add_adapter_fusion",
     "add_embeddings",
+    "add_invertible_adapter",
+    "apply_to_adapter_layers",
+    "apply_to_basemodel_childs",
     "average_adapter",
+    "bypass_own_adapters",
     "delete_adapter",
     "delete_adapter_fusion",
     "delete_embeddings",
+    "delete_invertible_adapter",
     "eject_prefix_tuning",
+    "enable_invertible_adapters",
     "freeze_embeddings",
     "freeze_model",
     "get_adapter",
     "get_fusion_regularization_loss",
+    "get_invertible_adapter",
+    "get_layer",
     "has_adapters",
+    "invertible_adapters_forward",
+    "iter_attentions",
+    "iter_layer_ffns",
     "iter_layers",
     "load_adapter",
     "load_adapter_fusion",
@@ -47,6 +59,8 @@ _METHODS = (
     "load_embeddings",
     "load_head",
     "merge_adapter",
+    "push_adapter_setup_to_hub",
+    "push_adapter_to_hub",
     "reset_adapter",
     "reset_token_rows",
     "save_adapter",
@@ -59,6 +73,7 @@ _METHODS = (
     "set_active_adapters",
     "set_active_embeddings",
     "share_parameters",
+    "start_adapter",
     "supports_adapter",
     "train_adapter",
     "train_adapter_fusion",
@@ -67,7 +82,7 @@ _METHODS = (
 )
 
 
-class ModelWithAdapters(LegacyMethods):
+class ModelWithAdapters(LegacyMethods, PeerMethods):
     """Mixin of the swapped classes; see :class:`AdapterHandle` for what the methods do."""
 
     @property
@@ -110,8 +125,17 @@ class ModelWithAdapters(LegacyMethods):
     def active_adapters(self, setup: Any) -> None:
         self.adapter_handle.set_active_adapters(today(setup, 4))
 
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        # (In the place of Module.__call__ rather than around it: a model without active adapters makes
+        # not a single call more than it would without us.)
+        if "adapter_names" in kwargs:
+            return call_with_names(self, args, kwargs)
+        compiled = self._compiled_call_impl  # type: ignore[attr-defined]
+        call = self._call_impl if compiled is None else compiled  # type: ignore[attr-defined]
+        return call(*args, **kwargs)
+
     def __reduce_ex__(self, protocol: Any) -> Any:
-        return (_revive, (type(self).__bases__[1],), self.__dict__)
+        return (_revive, (type(self).__bases__[-1],), self.__dict__)
 
 
 def _hand_on(name: str) -> Callable[..., Any]:
@@ -175,7 +199,8 @@ def _class_for(cls: type) -> type:
             "__qualname__": cls.__qualname__,
             "__doc__": cls.__doc__,
         }
-        found = _CLASSES[cls] = type(cls.__name__, (ModelWithAdapters, cls), members)
+        heads = () if hasattr(cls, "head_tensors") else (OneHead,)
+        found = _CLASSES[cls] = type(cls.__name__, (ModelWithAdapters, *heads, cls), members)
     return found
 
 

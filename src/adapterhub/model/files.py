@@ -1,23 +1,18 @@
-"""Saving and loading, as methods of the handle: adapters, fusion layers, heads, whole setups."""
+"""Saving and loading one adapter or one head, as methods of the handle."""
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
 from adapterhub.checkpoints import adapters as files
+from adapterhub.checkpoints import peft_export
 from adapterhub.checkpoints.adapters import HeadFiles
-from adapterhub.composition import Fuse
 from adapterhub.engine import AdapterRecord, Engine
 from adapterhub.errors import CheckpointError, ConfigError, UnknownAdapterError
-from adapterhub.model import headfiles, setups
-
-#: Where adapters come from that are no local folder: ``"module:function"``, asked in order with
-#: (identifier, version=, config=, base_model=, preferred=); a function returns a folder or ``None``, or
-#: raises. By name, because this room knows nothing of hubs.
-RESOLVERS: list[str] = ["adapterhub.hub.sources:folder_for"]
+from adapterhub.model import headfiles
+from adapterhub.model.sources import base_name, find_adapter
 
 
 class HandleFiles:
@@ -34,8 +29,6 @@ class HandleFiles:
 
         def _put(self, record: AdapterRecord) -> None: ...
 
-        def _fusion_name(self, adapter_names: Any) -> str: ...
-
         def set_active_adapters(
             self, adapter_setup: Any, skip_layers: list[int] | None = None
         ) -> None: ...
@@ -46,8 +39,9 @@ class HandleFiles:
         adapter_name: str,
         with_head: bool = True,
         meta_dict: dict[str, Any] | None = None,
-        use_safetensors: bool = True,
         custom_weights_loaders: Sequence[Any] | None = None,
+        use_safetensors: bool = True,
+        format: str = "adapterhub",
     ) -> None:
         """Write an adapter (and the head of its name) into a folder, which is replaced as a whole.
 
@@ -56,19 +50,30 @@ class HandleFiles:
             adapter_name: the adapter.
             with_head: write the head that belongs to it, too.
             meta_dict: more entries for ``adapter_config.json``.
-            use_safetensors: ``False``: write the pickled format of the ``adapters`` library's defaults.
             custom_weights_loaders: objects with ``save(folder, name)``, which add files of their own.
+            use_safetensors: ``False``: write the pickled format of the ``adapters`` library's defaults.
+            format: ``"adapterhub"`` (which the ``adapters`` library reads), or ``"peft"`` for LoRA, DoRA and
+                (IA)3; then *meta_dict* is of no effect and only a task class's head is written.
+
+        Raises:
+            UnknownAdapterError: no such adapter. ConfigError: no such format.
+            CheckpointError: PEFT has no counterpart of the adapter.
         """
         self._require(adapter_name)
-        head = headfiles.collect(self.engine, adapter_name) if with_head else None
-        files.save_adapter(
-            self.engine,
-            save_directory,
-            adapter_name,
-            meta=meta_dict,
-            head=head,
-            safetensors=use_safetensors,
-        )
+        if format == "peft":
+            head = headfiles.apart(self.engine) if with_head else None
+            peft_export.save(self.engine, save_directory, adapter_name, head, use_safetensors)
+        elif format == "adapterhub":
+            files.save_adapter(
+                self.engine,
+                save_directory,
+                adapter_name,
+                meta=meta_dict,
+                head=headfiles.collect(self.engine, adapter_name) if with_head else None,
+                safetensors=use_safetensors,
+            )
+        else:
+            raise ConfigError(f"format is 'adapterhub' or 'peft', not {format!r}.")
         for loader in custom_weights_loaders or ():
             loader.save(str(save_directory), adapter_name)
 
@@ -86,13 +91,15 @@ class HandleFiles:
         set_active: bool = False,
         use_safetensors: bool | None = None,
         loading_info: dict[str, Any] | None = None,
+        source: str | None = None,
     ) -> str:
         """Load an adapter from a folder or by its hub identifier; return its name.
 
         An adapter of that name is replaced. Everything is checked before the model is changed.
 
         Args:
-            adapter_name_or_path: a folder, or e.g. ``"sentiment/movie-reviews@ukp"``.
+            adapter_name_or_path: a folder (one of the PEFT library's too), an identifier like
+                ``"sentiment/movie-reviews@ukp"``, or the name of a repository of the Hugging Face hub.
             config: for identifiers, the configuration wanted (hub entries may differ in it).
             version: for identifiers, the version wanted.
             model_name: for identifiers, the base model it was trained for; default: this model's where the
@@ -106,13 +113,15 @@ class HandleFiles:
             set_active: make it the active setup.
             use_safetensors: ``False``: prefer the pickled file (read with ``weights_only=True``).
             loading_info: gets ``missing_keys`` and ``unexpected_keys``; empty, as other files are refused.
+            source: for identifiers, the hub: ``"ah"`` (the user's) or ``"hf"`` (Hugging Face); default: the
+                first, then the second.
 
         Raises:
             CheckpointError: damaged, unsafe, or for another architecture. HubError: not to be found.
             ConfigError: *id2label* does not fit the head.
         """
         folder = find_adapter(
-            adapter_name_or_path, version, config, model_name, base_name(self.model)
+            adapter_name_or_path, version, config, model_name, base_name(self.model), source
         )
         prefer_bin = use_safetensors is False
         loaded = files.read_adapter(
@@ -147,61 +156,6 @@ class HandleFiles:
         if set_active:
             self.set_active_adapters(name)
         return name
-
-    def save_all_adapters(self, save_directory: str | Path, **options: Any) -> None:
-        """Save every adapter into a sub-folder of its name."""
-        for name in self.engine.adapters:
-            self.save_adapter(Path(save_directory) / name, name, **options)
-
-    def save_all_adapter_fusions(self, save_directory: str | Path, **options: Any) -> None:
-        """Save every fusion layer into a sub-folder of its name."""
-        for name in self.engine.fusions:
-            self.save_adapter_fusion(Path(save_directory) / name, name, **options)
-
-    def save_adapter_fusion(
-        self,
-        save_directory: str | Path,
-        adapter_names: Any,
-        with_head: bool | str = False,
-        meta_dict: dict[str, Any] | None = None,
-        use_safetensors: bool = True,
-    ) -> None:
-        """Write a fusion layer into a folder (its adapters are saved on their own)."""
-        name = self._fusion_name(adapter_names)
-        head = None
-        if with_head:
-            head = headfiles.collect(self.engine, with_head if isinstance(with_head, str) else name)
-        files.save_fusion(
-            self.engine,
-            save_directory,
-            name,
-            meta=meta_dict,
-            head=head,
-            safetensors=use_safetensors,
-        )
-
-    def load_adapter_fusion(
-        self,
-        adapter_fusion_name_or_path: str | Path,
-        load_as: str | None = None,
-        set_active: bool = False,
-        with_head: bool = True,
-        use_safetensors: bool | None = None,
-    ) -> str:
-        """Load a fusion layer whose adapters are loaded already; return its name."""
-        folder = Path(adapter_fusion_name_or_path)
-        prefer_bin = use_safetensors is False
-        record = files.read_fusion(self.engine, folder, load_as=load_as, prefer_bin=prefer_bin)
-        stored = files.read_head(folder, prefer_bin) if with_head else None
-        head = None if stored is None else headfiles.check(self.engine, stored, None)
-        if record.name in self.engine.fusions:
-            self.engine.remove_fusion(record.name)
-        self.engine.add_fusion(record)
-        if head is not None:
-            head()
-        if set_active:
-            self.set_active_adapters(Fuse(*record.adapters, name=record.name))
-        return record.name
 
     def save_head(
         self, save_directory: str | Path, head_name: str | None = None, use_safetensors: bool = True
@@ -247,18 +201,6 @@ class HandleFiles:
             put()
         return headfiles.name_for(self.engine, stored, load_as)
 
-    def save_adapter_setup(
-        self, save_directory: str | Path, adapter_setup: Any, head_setup: Any = None, **options: Any
-    ) -> None:
-        """Save a whole composition: every adapter and fusion in a sub-folder, and ``adapter_setup.json``."""
-        setups.save(self, Path(save_directory), adapter_setup, head_setup, options)
-
-    def load_adapter_setup(
-        self, adapter_setup_name_or_path: str | Path, set_active: bool = False, **options: Any
-    ) -> tuple[Any, Any]:
-        """Load what :meth:`save_adapter_setup` wrote; return the composition and the head setup."""
-        return setups.load(self, Path(adapter_setup_name_or_path), set_active, options)
-
 
 def check_name(name: Any) -> None:
     """Refuse names that cannot be part of a parameter's name or of a path."""
@@ -286,42 +228,3 @@ def relabelled(head: HeadFiles | None, id2label: Mapping[int, str]) -> HeadFiles
         )
     config["label2id"] = {label: number for number, label in id2label.items()}
     return HeadFiles({**head.config, "config": config} if flexible else config, head.tensors)
-
-
-def base_name(model: Any) -> str | None:
-    """Return the name of the checkpoint that a model was loaded from, of a folder the last part."""
-    name = getattr(model.config, "name_or_path", None) or None
-    return Path(name).name if name is not None and Path(name).is_dir() else name
-
-
-def find_adapter(
-    source: str | Path,
-    version: str | None = None,
-    config: Any = None,
-    base_model: str | None = None,
-    preferred: str | None = None,
-) -> Path:
-    """Return the folder of an adapter given as a folder or as a hub identifier.
-
-    Args:
-        source: folder or identifier.
-        version, config, base_model: what it has to be.
-        preferred: a base model to take it for, if there is one.
-    """
-    path = Path(source).expanduser()
-    if path.is_dir():
-        return path
-    if not isinstance(source, Path):
-        for resolver in RESOLVERS:
-            module, _, function = resolver.partition(":")
-            ask = getattr(importlib.import_module(module), function)
-            found = ask(
-                str(source),
-                version=version,
-                config=config,
-                base_model=base_model,
-                preferred=preferred,
-            )
-            if found is not None:
-                return found
-    raise CheckpointError(f"There is no folder {path}, and no hub known here has it.")

@@ -14,13 +14,20 @@ from adapterhub.composition import AdapterCompositionBlock, Fuse, names_in, pars
 from adapterhub.configs import AdapterFusionConfig, resolve_config
 from adapterhub.engine import AdapterRecord, Engine, FusionRecord
 from adapterhub.engine.collect import location_name
+from adapterhub.engine.sites import CHILD
 from adapterhub.errors import ConfigError, UnknownAdapterError, did_you_mean
 from adapterhub.methods import build, members, method_for
 from adapterhub.model.averaging import HandleAveraging
 from adapterhub.model.embeddings import HandleEmbeddings, Rows
-from adapterhub.model.files import HandleFiles, check_name
+from adapterhub.model.files import check_name
+from adapterhub.model.flags import Flags
+from adapterhub.model.invertibles import HandleInvertibles
+from adapterhub.model.own import HandleOwnAdapters
 from adapterhub.model.parameters import HandleParameters
+from adapterhub.model.places import HandlePlaces
+from adapterhub.model.publishing import HandlePublishing
 from adapterhub.model.setup import ENGINES, routing
+from adapterhub.model.starting import HandleStarting
 from adapterhub.model.summary import summary
 from adapterhub.plugins import load_plugins
 
@@ -43,7 +50,16 @@ def attach(model: nn.Module, row: Row | None = None) -> AdapterHandle:
     return handle
 
 
-class AdapterHandle(HandleFiles, HandleAveraging, HandleParameters, HandleEmbeddings):
+class AdapterHandle(
+    HandlePublishing,
+    HandleAveraging,
+    HandleParameters,
+    HandlePlaces,
+    HandleInvertibles,
+    HandleOwnAdapters,
+    HandleEmbeddings,
+    HandleStarting,
+):
     """Everything one can do with the adapters of one model.
 
     The methods carry the names of the ``adapters`` library; :func:`adapterhub.init` puts them on the
@@ -53,6 +69,7 @@ class AdapterHandle(HandleFiles, HandleAveraging, HandleParameters, HandleEmbedd
     def __init__(self, model: nn.Module, row: Row | None = None) -> None:
         self.engine = Engine(model, row)
         self.engine.own_heads = hasattr(model, "head_tensors")
+        self.flags = Flags()
         ENGINES.add(self.engine)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> AdapterHandle:
@@ -61,6 +78,9 @@ class AdapterHandle(HandleFiles, HandleAveraging, HandleParameters, HandleEmbedd
         twin = object.__new__(AdapterHandle)
         memo[id(self)] = twin
         twin.engine = copy.deepcopy(self.engine, memo)
+        twin.flags = copy.deepcopy(self.flags, memo)
+        if "_bypass" in self.__dict__:
+            twin.__dict__["_bypass"] = copy.deepcopy(self.__dict__["_bypass"], memo)
         ENGINES.add(twin.engine)
         return twin
 
@@ -70,9 +90,14 @@ class AdapterHandle(HandleFiles, HandleAveraging, HandleParameters, HandleEmbedd
         return self.engine.model
 
     def detach(self) -> None:
-        """Remove all adapters and every trace of adapterhub: outputs and keys are those before attach."""
+        """Remove all adapters and every trace of adapterhub: outputs and keys are those before attach.
+
+        So is ``requires_grad`` of every parameter, but where you changed it yourself after us.
+        """
         self._detach_embeddings()
+        self._end_bypass()
         self.engine.detach()
+        self.flags.restore()
         self.model.__dict__.pop("_adapterhub", None)
 
     # -- adapters ----------------------------------------------------------------------------------
@@ -223,8 +248,13 @@ class AdapterHandle(HandleFiles, HandleAveraging, HandleParameters, HandleEmbedd
 
     def freeze_model(self, freeze: bool = True) -> None:
         """Freeze (or unfreeze) every parameter of the base model and its adapters; heads stay."""
-        for parameter in self.engine.resolved.base.parameters():
-            parameter.requires_grad_(not freeze)
+        own: list[nn.Parameter] = []
+        for name, parameter in self.engine.resolved.base.named_parameters():
+            if f"{CHILD}." in name:
+                parameter.requires_grad_(not freeze)
+            else:
+                own.append(parameter)
+        self.flags.set(own, not freeze)
 
     def train_adapter(self, adapter_setup: Any, train_embeddings: Rows = False) -> None:
         """Prepare for training: freeze the base, train all adapters of the setup, activate it.
@@ -253,9 +283,9 @@ class AdapterHandle(HandleFiles, HandleAveraging, HandleParameters, HandleEmbedd
         self.freeze_model(True)
         output = getattr(self.model, "get_output_embeddings", lambda: None)()
         if output is not None and train_embeddings is not True:
-            output.requires_grad_(False)
+            self.flags.set(output.parameters(), False)
         if train_embeddings is True:
-            self.model.get_input_embeddings().requires_grad_(True)
+            self.flags.set(self.model.get_input_embeddings().parameters(), True)
         elif train_embeddings:
             self._token_rows().requires_grad_(True)
 

@@ -48,6 +48,19 @@ def collect(engine: Engine, name: str | None) -> HeadFiles | None:
     return HeadFiles(facts, tensors)
 
 
+def apart(engine: Engine) -> HeadFiles | None:
+    """Return a task class's head unless it is the map to the vocabulary; ``None`` also for our own heads."""
+    if engine.own_heads:
+        return None
+    head, model = collect(engine, None), engine.model
+    output = getattr(model, "get_output_embeddings", lambda: None)()
+    own = {id(parameter) for parameter in output.parameters()} if output is not None else set()
+    tensors = static_tensors(engine, keep_vars=True)
+    if head is None or not head.tensors or any(id(tensors[key]) in own for key in head.tensors):
+        return None
+    return head
+
+
 def static_tensors(engine: Engine, keep_vars: bool = False) -> dict[str, torch.Tensor]:
     """Return the tensors of a task class that are outside of its base model, by name.
 

@@ -17,6 +17,7 @@ from enum import Enum
 from typing import Any
 
 from adapterhub.configs import AdapterFusionConfig
+from adapterhub.errors import ConfigError
 
 #: Classes that have other names now: old name -> (module, name).
 RENAMED = {
@@ -134,31 +135,52 @@ def _setup(
     model: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """``set_active_adapters([["en"], ["sst-2"]])``: layers of a stack, several names a fusion."""
+    return _with_setup(args, kwargs, False)
+
+
+def _fusion_setup(
+    model: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """``train_adapter_fusion(["a", "b"])``."""
+    return _with_setup(args, kwargs, True)
+
+
+def _with_setup(
+    args: tuple[Any, ...], kwargs: dict[str, Any], fuse: bool
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
     given = args[0] if args else kwargs.get("adapter_setup")
-    found = setup(given, stacklevel=5)
+    found = setup(given, 6, fuse)
     if found is given:
         return args, kwargs
     return ((found, *args[1:]), kwargs) if args else (args, {**kwargs, "adapter_setup": found})
 
 
-def setup(given: Any, stacklevel: int = 3) -> Any:
-    """Return today's form of nested lists; anything else as it is.
+def setup(given: Any, stacklevel: int = 3, fuse: bool = False) -> Any:
+    """Return today's form of lists, with a note; anything else as it is.
 
-    In version 1 the inner lists were the layers of a stack, and one with several names a fusion.
+    A list is a stack (for *fuse*: a fusion). In version 1 inner lists were the layers of a stack, and one
+    with several names a fusion.
     """
-    if not isinstance(given, (list, tuple)) or not any(isinstance(c, (list, tuple)) for c in given):
+    if not isinstance(given, (list, tuple)) or not given:
         return given
+    found, now = _spelled(given, fuse)
+    _old(f"The list {given!r} as a setup", now, stacklevel)
+    return found
+
+
+def _spelled(given: Any, fuse: bool = False) -> tuple[Any, str]:
+    """Return today's form of a list, and how it is written."""
     layers, shown = [], []
     for layer in given:
-        single = isinstance(layer, (list, tuple)) and len(layer) == 1
+        inner = isinstance(layer, (list, tuple))
+        single = inner and len(layer) == 1
         layers.append(layer[0] if single else layer)
-        many = isinstance(layer, (list, tuple)) and not single
-        shown.append(
-            f"Fuse({', '.join(map(repr, layer))})" if many else repr(layer[0] if single else layer)
-        )
-    now = f"Stack({', '.join(shown)})" if len(shown) > 1 else shown[0]
-    _old(f"The nested list {given!r}", now, stacklevel)
-    return layers
+        many = inner and not single
+        shown.append(f"Fuse({', '.join(map(repr, layer))})" if many else repr(layers[-1]))
+    if len(shown) == 1:
+        return layers, shown[0]
+    fused = fuse and not any(isinstance(layer, (list, tuple)) for layer in given)
+    return layers, f"{'Fuse' if fused else 'Stack'}({', '.join(shown)})"
 
 
 Translation = Callable[
@@ -170,8 +192,41 @@ TRANSLATIONS: Mapping[str, Translation] = {
     "load_adapter": _load_adapter,
     "set_active_adapters": _setup,
     "train_adapter": _setup,
-    "train_adapter_fusion": _setup,
+    "train_adapter_fusion": _fusion_setup,
 }
+
+
+# -- calls ---------------------------------------------------------------------------------------------
+
+
+def call_with_names(call: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """``model(…, adapter_names=["en", "sst-2"])``: a setup for one call, a list being a stack.
+
+    Raises:
+        ConfigError: a list with one name for each row, as PEFT has it.
+    """
+    kwargs = dict(kwargs)
+    names = kwargs.pop("adapter_names")
+    if names is None:
+        return call(*args, **kwargs)
+    flat = (
+        [name for name in names if isinstance(name, str)]
+        if isinstance(names, (list, tuple))
+        else []
+    )
+    if len(set(flat)) < len(flat) or "__base__" in flat:
+        raise ConfigError(
+            f"adapter_names={names!r} is no setup (a list is a stack of different adapters). For an adapter "
+            "of each row's own activate Route(*adapters) and pass adapter_rows=[name, …, None], None being "
+            "the bare base model."
+        )
+    listed = isinstance(names, (list, tuple)) and names
+    found, now = _spelled(names) if listed else (names, repr(names))
+    _old("model(…, adapter_names=…)", f"with AdapterSetup({now}): model(…)", 4)
+    from adapterhub.model.setup import AdapterSetup
+
+    with AdapterSetup(found):
+        return call(*args, **kwargs)
 
 
 # -- methods -------------------------------------------------------------------------------------------

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -164,10 +164,6 @@ class HandleParameters:
         except AdapterHubError:
             return False
         return True
-
-    def iter_layers(self) -> Iterator[tuple[int, nn.Module]]:
-        """Yield (number, block) of all blocks; numbers run on from an encoder into its decoder."""
-        yield from enumerate(self.engine.resolved.layers)
 
 
 def _made_of(record: AdapterRecord) -> str:

@@ -15,6 +15,7 @@ from torch import nn
 from transformers import PretrainedConfig
 from transformers.models.auto.modeling_auto import MODEL_MAPPING
 
+from adapterhub.composition import Stack
 from adapterhub.configs import (
     DEFAULT_ADAPTER_CONFIG,
     AdapterConfig,
@@ -209,7 +210,7 @@ def setup_adapter_training(
                 "with_head": False,
             },
         )
-    model.train_adapter([adapter_name])
+    model.train_adapter(adapter_name)
     if language is not None:
-        model.set_active_adapters([language, adapter_name])
+        model.set_active_adapters(Stack(language, adapter_name))
     return adapter_name, language

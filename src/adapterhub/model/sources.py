@@ -1,0 +1,75 @@
+"""Where an adapter is loaded from: a folder, or what the known hubs make of an identifier."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+from typing import Any
+
+from adapterhub.errors import CheckpointError, ConfigError, HubError
+from adapterhub.model.huggingface import is_repository
+
+#: Where adapters come from that are no local folder, by what ``source=`` calls it: ``"module:function"``,
+#: asked with (identifier, version=, config=, base_model=, preferred=); a function returns a folder or
+#: ``None``, or raises. By name, because this room knows nothing of hubs.
+RESOLVERS: dict[str, str] = {
+    "ah": "adapterhub.hub.sources:folder_for",
+    "hf": "adapterhub.model.huggingface:folder_for",
+}
+
+
+def base_name(model: Any) -> str | None:
+    """Return the name of the checkpoint that a model was loaded from, of a folder the last part."""
+    name = getattr(model.config, "name_or_path", None) or None
+    return Path(name).name if name is not None and Path(name).is_dir() else name
+
+
+def find_adapter(
+    identifier: str | Path,
+    version: str | None = None,
+    config: Any = None,
+    base_model: str | None = None,
+    preferred: str | None = None,
+    source: str | None = None,
+) -> Path:
+    """Return the folder of an adapter given as a folder or as an identifier.
+
+    Args:
+        identifier: a folder; ``"task/subtask@owner"``; ``"owner/name"`` of the Hugging Face hub.
+        version, config, base_model: what it has to be.
+        preferred: a base model to take it for, if there is one.
+        source: ``"ah"``: the user's hub; ``"hf"``: the Hugging Face hub; ``None``: the first, and the
+            second if it does not have what may be a name there.
+
+    Raises:
+        ConfigError: no such source. CheckpointError, HubError: it is nowhere.
+    """
+    if source is not None and source not in RESOLVERS:
+        raise ConfigError(f"source is one of {', '.join(RESOLVERS)}, or None; not {source!r}.")
+    path = Path(identifier).expanduser()
+    if source is None and path.is_dir():
+        return path
+    if isinstance(identifier, Path):
+        raise CheckpointError(f"There is no folder {path}.")
+    wanted = {"config": config, "base_model": base_model, "preferred": preferred}
+    if source is None:
+        try:
+            return _ask("ah", identifier, version, wanted)
+        except HubError as error:
+            if not is_repository(identifier):
+                raise
+            try:
+                return _ask("hf", identifier, version, wanted)
+            except HubError as other:
+                raise HubError(f"{error}\n{other}") from other
+    return _ask(source, identifier, version, wanted)
+
+
+def _ask(source: str, identifier: str, version: str | None, wanted: dict[str, Any]) -> Path:
+    module, _, function = RESOLVERS[source].partition(":")
+    found = getattr(importlib.import_module(module), function)(
+        identifier, version=version, **wanted
+    )
+    if found is None:
+        raise HubError(f"'{identifier}' is no folder here, and no hub known here has it.")
+    return found
