@@ -36,8 +36,21 @@ _MAPPINGS = [
 ]
 
 
-def try_type(model_type: str, methods: dict[str, str]) -> dict[str, Any]:
-    """Return the record of *model_type*: whether it was built, and for every method whether it works."""
+Parts = list[tuple[nn.Module, dict[str, Any]]]
+
+
+def try_type(
+    model_type: str,
+    methods: dict[str, str],
+    tell: Callable[[dict[str, Any]], None] = lambda record: None,
+) -> dict[str, Any]:
+    """Return the record of *model_type*: whether it was built, and for every method whether it works.
+
+    Args:
+        model_type: as transformers calls it.
+        methods: configurations by the name that they have in the record.
+        tell: called with the record as far as it is, whenever something was found out.
+    """
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
     transformers.logging.set_verbosity_error()
@@ -47,19 +60,20 @@ def try_type(model_type: str, methods: dict[str, str]) -> dict[str, Any]:
     except Exception as error:
         return {**record, "why": _line(error)}
     record.update(built=True, cls=type(model).__name__)
+    tell(record)
     try:
-        resolved = resolve(model)
+        trial = Trial(model)
     except Exception as error:
         return {**record, "why": _line(error)}
-    record["row"] = resolved.row.source
-    record["stacks"] = [stack.name for stack in resolved.row.stacks]
-    forward = runnable_parts(model, resolved.row)
-    record["ran"] = [type(part).__name__ for part, _ in forward]
-    if not forward:
+    record["row"] = trial.resolved.row.source
+    record["stacks"] = [stack.name for stack in trial.resolved.row.stacks]
+    record["ran"] = [type(part).__name__ for part, _ in trial.parts]
+    if not trial.parts:
         return {**record, "why": "its forward does not run on dummy inputs"}
     for name, config in methods.items():
+        tell(record)
         try:
-            record["methods"][name] = _try_method(model, resolved, forward, config)
+            record["methods"][name] = trial.of(config)
         except Exception as error:
             record["methods"][name] = {"ok": False, "why": _line(error)}
             return {**record, "why": f"{name} could not be undone: {_line(error)}"}
@@ -106,80 +120,94 @@ def model_class(model_type: str) -> Any:
     return min(fitting, key=lambda cls: (not cls.__name__.endswith("Model"), len(cls.__name__)))
 
 
-def _try_method(
-    model: nn.Module,
-    resolved: ResolvedModel,
-    parts: list[tuple[nn.Module, dict[str, Any]]],
-    config: str,
-) -> dict[str, Any]:
-    before, keys = _outputs(parts), list(model.state_dict())
-    flags = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
-    reached = _reached(resolved, parts)
-    handle = adapterhub.attach(model)
-    result: dict[str, Any]
-    try:
-        result = _active(handle, parts, before, reached, config)
-    except Exception as error:
-        result = {"ok": False, "why": _line(error)}
-    handle.detach()
-    for parameter, flag in flags:  # torch computes frozen models with other kernels
-        parameter.requires_grad_(flag)
-        parameter.grad = None
-    after = _outputs(parts)
-    if list(model.state_dict()) != keys:
-        return {"ok": False, "why": "state_dict keys are not restored"}
-    if len(before) != len(after) or not all(map(_same, before, after)):
-        again = _outputs(parts)
-        if all(map(_same, after, again)):
-            return {"ok": False, "why": "outputs are not restored"}
-        result["random"] = True  # the model itself gives another output every time
-    return result
+class Trial:
+    """What the methods share on one model: its places, what runs, and the bare model's outputs.
+
+    Args:
+        model: in evaluation mode.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self.model = model
+        self.resolved: ResolvedModel = resolve(model)
+        self.parts: Parts = runnable_parts(model, self.resolved.row)
+        if self.parts:
+            self.keys = list(model.state_dict())
+            self.reached = _reached(self.resolved, self.parts)
+            self.before = _outputs(self.parts)
+
+    def of(self, config: str) -> dict[str, Any]:
+        """Add an adapter, run it forward and backward, take it away, and look for traces."""
+        flags = [(parameter, parameter.requires_grad) for parameter in self.model.parameters()]
+        handle = adapterhub.attach(self.model, self.resolved.row)
+        result: dict[str, Any]
+        try:
+            result = self._active(handle, config)
+        except Exception as error:
+            result = {"ok": False, "why": _line(error)}
+        handle.detach()
+        for parameter, flag in flags:  # torch computes frozen models with other kernels
+            parameter.requires_grad_(flag)
+            parameter.grad = None
+        after = _outputs(self.parts)
+        if list(self.model.state_dict()) != self.keys:
+            return {"ok": False, "why": "state_dict keys are not restored"}
+        if len(self.before) != len(after) or not all(map(_same, self.before, after)):
+            again = _outputs(self.parts)
+            if all(map(_same, after, again)):
+                return {"ok": False, "why": "outputs are not restored"}
+            result["random"] = True  # the model itself gives another output every time
+        return result
+
+    def _active(self, handle: Any, config: str) -> dict[str, Any]:
+        handle.add_adapter("a", config)
+        record = handle.engine.adapters["a"]
+        _randomize([*record.modules.values(), *record.shared.values()])
+        handle.train_adapter("a")
+        for part, _ in self.parts:
+            part.eval()
+        with torch.enable_grad():
+            outputs = _outputs(self.parts, grad=True)
+            loss = sum((o.double() ** 2).mean() for o in outputs if o.requires_grad)
+            if not isinstance(loss, torch.Tensor):
+                return {"ok": False, "why": "no output depends on the adapter"}
+            loss.backward()
+        if len(outputs) == len(self.before) and all(map(_same, self.before, outputs)):
+            return {"ok": False, "why": "the output does not change"}
+        return self._judged(handle.engine.resolved, record)
+
+    def _judged(self, resolved: ResolvedModel, record: Any) -> dict[str, Any]:
+        """Say where modules have no gradient, and where they lie in parts that did not run."""
+        runs = {key: id(resolved.sites[key].host) in self.reached for key in record.modules}
+        without = [
+            str(key)
+            for key, module in record.modules.items()
+            if runs[key] and not _has_gradients(module)
+        ]
+        unreached = sum(not ran for ran in runs.values())
+        if not unreached:
+            without += [name for name, part in record.shared.items() if not _has_gradients(part)]
+        result: dict[str, Any] = {"ok": True, "places": len(record.modules)}
+        if unreached:
+            result["unreached"] = unreached
+        if without:
+            result["without_gradient"] = without[:4]
+            if len(without) * 2 > len(record.modules) - unreached:
+                return {**result, "ok": False, "why": f"no gradient at {', '.join(without[:2])}"}
+        return result
 
 
-def _active(
-    handle: Any,
-    parts: list[tuple[nn.Module, dict[str, Any]]],
-    before: list[torch.Tensor],
-    reached: set[int],
-    config: str,
-) -> dict[str, Any]:
-    handle.add_adapter("a", config)
-    record = handle.engine.adapters["a"]
+def _randomize(modules: list[nn.Module]) -> None:
+    """Give adapters weights with an effect."""
     generator = torch.Generator().manual_seed(1)
-    modules = [*record.modules.values(), *record.shared.values()]
     with torch.no_grad():
         for module in modules:
             for parameter in module.parameters():
                 parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.2)
-    handle.train_adapter("a")
-    for part, _ in parts:
-        part.eval()
-    with torch.enable_grad():
-        outputs = _outputs(parts, grad=True)
-        loss = sum((o.double() ** 2).mean() for o in outputs if o.requires_grad)
-        if not isinstance(loss, torch.Tensor):
-            return {"ok": False, "why": "no output depends on the adapter"}
-        loss.backward()
-    same = len(outputs) == len(before) and all(map(_same, before, outputs))
-    if same:
-        return {"ok": False, "why": "the output does not change"}
-    sites = handle.engine.resolved.sites
-    without = [
-        str(key)
-        for key, module in record.modules.items()
-        if id(sites[key].host) in reached and not _has_gradients(module)
-    ]
-    unreached = sum(1 for key in record.modules if id(sites[key].host) not in reached)
-    if not unreached:
-        without += [name for name, module in record.shared.items() if not _has_gradients(module)]
-    result: dict[str, Any] = {"ok": True, "places": len(record.modules)}
-    if unreached:
-        result["unreached"] = unreached
-    if without:
-        result["without_gradient"] = without[:4]
-        if len(without) * 2 > len(record.modules) - unreached:
-            return {**result, "ok": False, "why": f"no gradient at {', '.join(without[:2])}"}
-    return result
+            for part in module.modules():
+                signs = getattr(part, "original", None)
+                if isinstance(signs, nn.Parameter):  # an orthogonal map's diagonal holds its signs
+                    signs.diagonal().fill_(1.0)
 
 
 def _has_gradients(module: nn.Module) -> bool:
@@ -187,7 +215,7 @@ def _has_gradients(module: nn.Module) -> bool:
     return all(g is not None and torch.isfinite(g).all() and g.any() for g in gradients)
 
 
-def _reached(resolved: ResolvedModel, parts: list[tuple[nn.Module, dict[str, Any]]]) -> set[int]:
+def _reached(resolved: ResolvedModel, parts: Parts) -> set[int]:
     """Return the ids of the hosts that run."""
     seen: set[int] = set()
 
@@ -202,9 +230,7 @@ def _reached(resolved: ResolvedModel, parts: list[tuple[nn.Module, dict[str, Any
     return seen
 
 
-def _outputs(
-    parts: list[tuple[nn.Module, dict[str, Any]]], grad: bool = False
-) -> list[torch.Tensor]:
+def _outputs(parts: Parts, grad: bool = False) -> list[torch.Tensor]:
     """Return all floating-point tensors that the parts put out, one after the other."""
     found: list[torch.Tensor] = []
     with torch.set_grad_enabled(grad):

@@ -13,7 +13,7 @@ import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -103,8 +103,12 @@ for line in sys.stdin:
 """
 
 
-def cases(folder: Path) -> Iterator[tuple[str, str, str, dict[str, Any]]]:
-    """Save models, adapters, inputs and outputs; yield (family, method, format, job)."""
+def cases(folder: Path, only: Sequence[str] = ()) -> Iterator[tuple[str, str, str, dict[str, Any]]]:
+    """Save models, adapters, inputs and outputs; yield (family, method, format, job).
+
+    Args:
+        only: methods; empty: all.
+    """
     for family, config in MODELS.items():
         torch.manual_seed(0)
         settings = config()
@@ -121,7 +125,7 @@ def cases(folder: Path) -> Iterator[tuple[str, str, str, dict[str, Any]]]:
             inputs["decoder_input_ids"] = torch.randint(2, 60, (3, 5))
         save_file(inputs, folder / family / "inputs.safetensors")
         for method, config_text in METHODS.items():
-            if method in REFUSED.get(family, ()):
+            if method in REFUSED.get(family, ()) or (only and method not in only):
                 continue
             model.add_adapter("a", config=config_text, overwrite_ok=True)
             signs = {id(m.original) for m in model.modules() if hasattr(m, "original")}
@@ -162,6 +166,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--python", required=True, help="interpreter that has adapters 1.3.0")
     parser.add_argument("--output", type=Path, help="JSON file for the results")
+    parser.add_argument(
+        "--method", action="append", default=[], choices=METHODS, help="only this one"
+    )
     options = parser.parse_args()
     tf.logging.set_verbosity_error()
     results: dict[str, dict[str, str]] = {}
@@ -176,7 +183,7 @@ def main() -> int:
         )
         assert child.stdin is not None
         assert child.stdout is not None
-        for family, method, kind, job in cases(Path(folder)):
+        for family, method, kind, job in cases(Path(folder), options.method):
             child.stdin.write(json.dumps(job) + "\n")
             child.stdin.flush()
             line = next(text for text in child.stdout if text.startswith("RESULT "))

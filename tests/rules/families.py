@@ -200,3 +200,15 @@ METHODS = {
 }
 #: A gate is a mean over the positions of one call, so by its definition it sees less in a cached step.
 GATED = ("lora_gated", "unipelt")
+
+
+def randomize(model: Any, *names: str) -> None:
+    """Give the adapters *names* of an initialised model random weights, the same ones each time."""
+    generator = torch.Generator().manual_seed(5)
+    signs = {id(m.original) for m in model.modules() if hasattr(m, "original")}
+    for name in names:
+        for parameter in model.adapter_handle.iter_parameters(name):
+            with torch.no_grad():
+                parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.2)
+                if id(parameter) in signs:  # the diagonal of an orthogonal map holds signs
+                    parameter.diagonal().fill_(1.0)

@@ -10,7 +10,7 @@ import torch._dynamo.testing
 from torch.nn import functional as F
 
 import adapterhub
-from adapterhub import Fuse, Parallel, Route, Split
+from adapterhub import Fuse, Parallel, Route, Split, Stack
 from adapterhub.errors import CompositionError
 from tests.rules.families import FAMILIES
 from tests.rules.test_rules import output, randomize
@@ -260,7 +260,7 @@ def test_stacks_of_lora_must_be_square() -> None:
     model = double("a", "lora[intermediate_lora=True]")
     model.add_adapter("b", config="lora[intermediate_lora=True]")
     with pytest.raises(CompositionError, match="square"):
-        model.set_active_adapters(["a", "b"])
+        model.set_active_adapters(Stack("a", "b"))
 
 
 @pytest.mark.slow

@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 
 import adapterhub
 from adapterhub import BatchSplit, Parallel, Route
-from tests.rules.families import FAMILIES, GATED, METHODS, Family
+from tests.rules.families import FAMILIES, GATED, METHODS, Family, randomize
 
 pytestmark = pytest.mark.filterwarnings(
     # transformers' own notices about its future versions and about tiny configurations
@@ -36,17 +36,6 @@ cells = pytest.mark.parametrize(
         for f, m in CELLS
     ],
 )
-
-
-def randomize(model: Any, *names: str) -> None:
-    generator = torch.Generator().manual_seed(5)
-    signs = {id(m.original) for m in model.modules() if hasattr(m, "original")}
-    for name in names:
-        for parameter in model.adapter_handle.iter_parameters(name):
-            with torch.no_grad():
-                parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.2)
-                if id(parameter) in signs:  # the diagonal of an orthogonal map holds signs
-                    parameter.diagonal().fill_(1.0)
 
 
 def adapted(family: Family, *methods: str) -> Any:
