@@ -112,7 +112,9 @@ def test_what_a_model_has_not_is_named() -> None:
     assert not mixtral.adapter_handle.engine.slots
 
 
-@pytest.mark.parametrize("family", ["mixtral", "qwen3_moe", "gpt_oss", "deepseek_v3"])
+@pytest.mark.parametrize(
+    "family", ["mixtral", "qwen3_moe", "gpt_oss", "deepseek_v3", "llama4_text"]
+)
 def test_expert_lora_is_a_change_of_each_experts_weights(family: str) -> None:
     model = with_two(family, EXPERTS)
     ids = tokens()
@@ -138,7 +140,7 @@ def test_expert_lora_is_a_change_of_each_experts_weights(family: str) -> None:
     torch.testing.assert_close(output(model, ids), found, rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize("family", ["mixtral", "gpt_oss"])
+@pytest.mark.parametrize("family", ["mixtral", "gpt_oss", "llama4_text"])
 def test_expert_lora_in_blocks_equals_its_parts(family: str) -> None:
     model = with_two(family, EXPERTS)
     ids = tokens()

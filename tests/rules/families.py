@@ -181,11 +181,13 @@ METHODS = {
         "intermediate_lora=True,output_lora=True]"
     ),
     "lora_gated": "lora[init_weights='bert',use_gating=True]",
+    "lora_pissa": "lora[init_weights='pissa',r=2]",
     "ia3": "ia3",
     "dora": "dora[init_weights='bert',alpha=4]",
     "vera": "vera[r=4]",
     "dvora": "dvora[r=4]",
     "mtl_lora": "mtl_lora[r=4,init_weights='bert',n_up_projection=2]",
+    "ln_tuning": "ln_tuning",
     "compacter": "compacter[reduction_factor=4]",
     "loreft": "loreft[r=2,suffix_positions=1,dropout=0.0]",
     "direft": "direft[r=2,prefix_positions=2,dropout=0.0]",

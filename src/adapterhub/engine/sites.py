@@ -21,6 +21,7 @@ from adapterhub.context import local
 from adapterhub.engine.attention import ConfigView, attend, bias_change
 from adapterhub.engine.inline import Inline
 from adapterhub.engine.places import placed
+from adapterhub.engine.projected import Projected
 from adapterhub.engine.recorded import RECORDED_INSIDE
 from adapterhub.engine.shapes import act_on_sequences
 from adapterhub.errors import CompositionError
@@ -288,6 +289,21 @@ class Slot(nn.Module):
             if output is not None:
                 mode.finish()
 
+    def begin_projected(self, module: nn.Module, args: tuple[Any, ...]) -> None:
+        """Pre-hook on an attention that does not run its projections: see that it does."""
+        cache = local.ctx.cache
+        if ("projected", id(module)) not in cache:  # (one of the slots does it for all)
+            mode = cache["projected", id(module)] = Projected(module)
+            cache["projected by", id(module)] = self.index
+            mode.__enter__()
+
+    def end_projected(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+        """Post-hook, also after an error: let it be again."""
+        cache = local.ctx.cache
+        if cache.get(("projected by", id(module))) == self.index:
+            del cache["projected by", id(module)]
+            cache.pop(("projected", id(module))).__exit__(None, None, None)
+
     def before_experts(
         self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
@@ -299,28 +315,31 @@ class Slot(nn.Module):
             return None
         given: dict[int | str, Any] = {**dict(enumerate(args)), **kwargs}
         x = next(iter(given.values()))
-        rows: tuple[int, int] | None = None
-        if x.dim() == 2:  # tokens of all rows, one after the other
-            rows = (1, x.shape[0])
-            if residual is not None and residual.shape[:-1].numel() == x.shape[0]:
-                rows = (residual.shape[0], x.shape[0] // residual.shape[0])
+        rows: tuple[int, int, int] | None = None
+        if x.dim() == 2:  # tokens of all rows, one after the other, maybe once for each expert
+            rows = (1, 1, x.shape[0])
+            if residual is not None and residual.dim() == 3:
+                copies, left = divmod(x.shape[0], residual.shape[:-1].numel())
+                rows = rows if left else (copies, *residual.shape[:2])
 
         def mapped(change: Callable[[torch.Tensor], torch.Tensor]) -> dict[int | str, Any]:
-            tokens = x.shape[:1]
             return {
                 name: change(value)
-                if isinstance(value, torch.Tensor) and value.shape[:1] == tokens
+                if isinstance(value, torch.Tensor) and value.shape[:1] == x.shape[:1]
                 else value
                 for name, value in given.items()
             }
 
-        shaped = given if rows is None else mapped(lambda value: value.unflatten(0, rows))
-        state = node.run(node.family.begin(shaped), self)
+        shaped = given
+        if rows is not None:  # (batch, positions, copies, ...)
+            shaped = mapped(lambda value: value.unflatten(0, rows).movedim(0, 2))
+        state = node.run(node.family.begin(shaped, rows is not None), self)
         y = node.family.end(state, self)
-        ctx.replacements[self.index] = y if rows is None else y.flatten(0, 1)
-        if rows is None or rows[0] == 1:
+        ctx.replacements[self.index] = y if rows is None else y.movedim(2, 0).flatten(0, 2)
+        if rows is None:
             return None
-        few = mapped(lambda value: value[:1])  # its own output is not needed: one token will do
+        # Its own output is not needed: one token will do, for each copy.
+        few = mapped(lambda value: value.unflatten(0, (rows[0], -1))[:, :1].flatten(0, 1))
         return tuple(few[i] for i in range(len(args))), {name: few[name] for name in kwargs}
 
     def after_experts(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
@@ -334,6 +353,8 @@ class Slot(nn.Module):
         site = self.site
         point = site.key.point
         if point == "kv":
+            if site.handed_by is not None:
+                return frozenset({"projected"})
             gated = any(module.gated for module in modules)
             way = "view" if on_interface(site.host) else "inline"
             return frozenset({way, "note"} if gated or site.bias_host is not None else {way})
@@ -354,7 +375,8 @@ class Slot(nn.Module):
                 return frozenset({"place"})
             return frozenset({"prompt", "unmask"} if site.insert_after is not None else ())
         if point != "out":
-            return frozenset({"fused" if site.slice else "linear"})
+            how = "fused" if site.slice else "linear"
+            return frozenset({how} if site.handed_by is None else {how, "projected"})
         wanted = {"swapped" if site.swapped else "output", "tap"}
         if site.residual_plus is not None:
             wanted.add("plus")
@@ -373,6 +395,12 @@ class Slot(nn.Module):
         host = self.host
         if kind == "view":
             return ConfigView.install(host)
+        if kind == "projected":
+            attention: Any = self.site.handed_by
+            return _Handles(
+                attention.register_forward_pre_hook(self.begin_projected),
+                attention.register_forward_hook(self.end_projected, always_call=True),
+            )
         if kind == "experts":
             return _Handles(
                 host.register_forward_pre_hook(self.before_experts, with_kwargs=True),

@@ -29,9 +29,12 @@ class ExpertState(NamedTuple):
     """A mixture of experts while adapters act on it.
 
     Attributes:
-        x: hidden states, (batch, sequence, width), or (1, tokens, width) where rows cannot be told apart.
+        x: hidden states, (batch, sequence, width), or (batch, sequence, copies, width) where the module
+            takes them flat, one copy for each expert or one in all; the batch is 1 where rows cannot be
+            told apart.
         others: further inputs, by position or name; tensors with the same first two axes are cut like *x*.
         name: position or name of *x*.
+        flat: the module takes (copies times tokens, ...).
         y: the output, if it is known already.
         changes: what is to be added to the weights: (factor, module).
     """
@@ -39,6 +42,7 @@ class ExpertState(NamedTuple):
     x: torch.Tensor
     others: dict[int | str, Any]
     name: int | str
+    flat: bool
     y: torch.Tensor | None = None
     changes: tuple[tuple[float, Any], ...] = ()
 
@@ -48,10 +52,10 @@ class ExpertFamily(Family[ExpertState]):
 
     name = "LoRA at experts"
 
-    def begin(self, inputs: dict[int | str, Any]) -> ExpertState:
+    def begin(self, inputs: dict[int | str, Any], flat: bool) -> ExpertState:
         """Return the state before any adapter; *inputs* are by position or name, hidden states first."""
         (name, x), *others = inputs.items()
-        return ExpertState(x, dict(others), name)
+        return ExpertState(x, dict(others), name, flat)
 
     def apply(self, state: ExpertState, module: Any, slot: Any) -> ExpertState:
         return state._replace(changes=((1.0, module),))
@@ -84,7 +88,9 @@ class ExpertFamily(Family[ExpertState]):
             return value.narrow(axis, start, stop - start)
 
         others = {name: cut(value) for name, value in state.others.items()}
-        return ExpertState(cut(state.x), others, state.name, cut(state.y), state.changes)
+        return ExpertState(
+            cut(state.x), others, state.name, state.flat, cut(state.y), state.changes
+        )
 
     def join(self, states: Sequence[ExpertState], axis: int, slot: Any) -> ExpertState:
         first = states[0]
@@ -96,7 +102,7 @@ class ExpertFamily(Family[ExpertState]):
         }
         x = torch.cat([s.x for s in states], axis)
         y = torch.cat([self.end(s, slot) for s in states], axis)
-        return ExpertState(x, others, first.name, y)
+        return ExpertState(x, others, first.name, first.flat, y)
 
     def select(
         self, state: ExpertState, other: ExpertState, mask: torch.Tensor, slot: Any
@@ -109,7 +115,7 @@ class ExpertFamily(Family[ExpertState]):
         """Return the output, (batch, sequence, width), running the module if need be."""
         if state.y is not None:
             return state.y
-        host, flat = slot.site.host, state.x.shape[:2]
+        host, shape = slot.site.host, state.x.shape[:2]
         weights: dict[str, torch.Tensor] = {}
         for factor, module in state.changes:
             for name, change in module.weight_changes().items():
@@ -117,14 +123,16 @@ class ExpertFamily(Family[ExpertState]):
                 weights[name] = weight + factor * change.to(weight.dtype)
 
         def ravel(value: Any) -> Any:
-            same = isinstance(value, torch.Tensor) and value.shape[:2] == flat
-            return value.flatten(0, 1) if same else value
+            same = isinstance(value, torch.Tensor) and value.shape[:2] == shape
+            return value.movedim(2, 0).flatten(0, 2) if same and state.flat else value
 
         inputs = {state.name: state.x, **state.others}
         args = [ravel(value) for name, value in inputs.items() if isinstance(name, int)]
         named = {name: ravel(value) for name, value in inputs.items() if isinstance(name, str)}
         y = run_with(host, weights, *args, **named)
-        return y.unflatten(0, flat)
+        if not state.flat:
+            return y
+        return y.unflatten(0, (state.x.shape[2], *shape)).movedim(0, 2)
 
 
 class ExpertLoRA(nn.Module):
