@@ -71,6 +71,22 @@ def run(cells: list[Any], out: Path) -> None:
             progress.advance(task)
 
 
+def distribute(families: list[str], methods: list[str], out: Path) -> None:
+    """Try rule 8 and append one line a cell to *out*."""
+    from benchmarks.matrix.distributed import distributed_outcomes
+
+    found = distributed_outcomes([(family, method) for family in families for method in methods])
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with out.open("a") as lines:
+        for cell, ways in found.items():
+            family, method = cell.split("/")
+            for way, why in ways.items():
+                record = {"family": family, "method": method, "check": f"8 {way}", "seconds": 0.0}
+                lines.write(
+                    json.dumps({**record, "outcome": "FAILED" if why else "ok", "why": why}) + "\n"
+                )
+
+
 def _chosen(text: str | None, known: list[str], what: str) -> list[str]:
     if text is None:
         return known
@@ -89,7 +105,7 @@ def main(argv: list[str] | None = None) -> None:
     from tests.rules.families import METHODS
 
     from adapterhub.architectures import TABLE
-    from benchmarks.matrix.cells import BLOCKS, FAMILY_RULES, RULES, cells_of
+    from benchmarks.matrix.cells import BLOCKS, FAMILY_RULES, RULES, Cell, cells_of
     from benchmarks.matrix.report import markdown, summary
 
     parser = argparse.ArgumentParser(
@@ -115,6 +131,11 @@ def main(argv: list[str] | None = None) -> None:
         help="go over everything so often, each time with other cells, drawn evenly; an interrupted run then "
         "has some of everything",
     )
+    parser.add_argument(
+        "--distributed",
+        action="store_true",
+        help="instead, rule 8 in two processes, on bert and llama or the families named",
+    )
     parser.add_argument("--out", type=Path, default=Path(".cache/matrix.jsonl"))
     parser.add_argument("--fresh", action="store_true", help="begin again")
     parser.add_argument("--report", type=Path, help="write the matrix as Markdown")
@@ -128,14 +149,21 @@ def main(argv: list[str] | None = None) -> None:
         [] if options.rules == "none" else _chosen(options.rules, [*RULES, *FAMILY_RULES], "rule")
     )
     blocks = [] if options.blocks == "none" else _chosen(options.blocks, list(BLOCKS), "block")
-    if not options.no_run:
+    if options.distributed:
+        distribute(families if options.families else ["bert", "llama"], methods, options.out)
+    elif not options.no_run:
         generate = ["generation"] if options.generate and blocks else []
         checks = [*rules, *blocks, *generate]
         graphs = options.graphs or None
         cells = list(cells_of(families, methods, checks, options.generate, graphs))
         done = read(options.out)
         if options.again == "failed":
-            cells = [c for c in cells if done.get(c.key, {}).get("outcome") == "FAILED"]
+            failed = [r for r in done.values() if r["outcome"] == "FAILED"]
+            cells = [
+                Cell(r["family"], r["method"], r["check"])
+                for r in failed
+                if r["family"] in families
+            ]
         elif not options.again:
             cells = [c for c in cells if c.key not in done]
         cells.sort(

@@ -82,7 +82,8 @@ REASONS = {
     ),
     "local-attention": Reason(
         r"does not call transformers' attention interface, and its scores could not be followed",
-        "The attention cuts keys into blocks of neighbours (LongT5); there is no row of scores for a prefix to join.",
+        "The attention cuts keys into blocks of neighbours (LongT5); there is no row of scores for a prefix "
+        "to join.",
     ),
     "no-softmax": Reason(
         r"has no softmax over keys",

@@ -35,18 +35,18 @@ def markdown(records: Records) -> str:
 
     counts = Counter(record["outcome"] for record in records.values())
     meant = counts["ok"] + counts["FAILED"]
-    whole = len(families) * (len(methods) * (len(RULES) + 2 * len(BLOCKS)) + len(FAMILY_RULES))
     rate = 100 * counts["ok"] / meant if meant else 0.0
     families = sorted({r["family"] for r in records.values()})
     found = {r["method"] for r in records.values()}
     methods = [method for method in METHODS if method in found]
+    whole = len(families) * (len(methods) * (len(RULES) + 2 * len(BLOCKS)) + len(FAMILY_RULES))
     lines = [
         "# The rules over all methods, families and blocks",
         "",
         "Written by `python -m benchmarks.matrix --report docs/matrix.md` with transformers "
         f"{transformers.__version__} and torch {torch.__version__.split('+')[0]} on a CPU: "
-        f"{len(families)} families of the table × {len(methods)} methods × the rules and blocks below, on tiny "
-        "models with random weights and adapters with random weights.",
+        f"{len(families)} families of the table × {len(methods)} methods × the rules and blocks below, on "
+        "tiny models with random weights and adapters with random weights.",
         "",
         f"**{len(records)} cells: {counts['ok']} ok, {counts['FAILED']} failed, so {rate:.2f} % of those "
         f"that have a meaning; {counts['meaningless']} have none (the library refuses them with an error, "

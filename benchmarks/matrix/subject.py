@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -239,10 +240,7 @@ def _best_inputs(
     best: tuple[dict[str, Any], frozenset[str]] | None = None
     for inputs in _tries(model):
         seen: set[int] = set()
-        handles = [
-            host.register_forward_pre_hook(lambda module, _, seen=seen: seen.add(id(module)))
-            for host in hosts.values()
-        ]
+        handles = [host.register_forward_pre_hook(partial(_note, seen)) for host in hosts.values()]
         try:
             forward(model, inputs)
         except Exception:
@@ -261,6 +259,10 @@ def _best_inputs(
     except Exception:  # a mask that is not over tokens alone
         return best
     return pad(best[0]), best[1]
+
+
+def _note(seen: set[int], module: nn.Module, args: Any) -> None:
+    seen.add(id(module))
 
 
 def _tries(model: nn.Module) -> Iterator[dict[str, Any]]:

@@ -29,7 +29,6 @@ _SAID = {name for name in FAMILIES if TABLE[name].parts} | {
     "mamba2",
     "nllb-moe",
     "rwkv",
-    "wavlm",
 }
 #: Fused projections whose layout only the forward shows.
 _WATCHED = {

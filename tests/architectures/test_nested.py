@@ -163,3 +163,30 @@ def test_one_module_for_two_sublayers() -> None:
     handle.detach()
     assert len(model.state_dict()) < len(keys)
     assert not any("adapterhub" in key for key in model.state_dict())
+
+
+def test_a_part_without_places_brings_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    # The image tower of Gemma 3n is made of convolutions, by a library that need not be there.
+    def make(config: Any) -> nn.Module:
+        kinds = {"gemma3n_text": tf.Gemma3nTextModel, "gemma3n_audio": tf.Gemma3nAudioEncoder}
+        found = kinds.get(config.model_type)
+        return nn.Conv2d(3, 8, 3) if found is None else found(config)
+
+    monkeypatch.setattr(tf.AutoModel, "from_config", make)
+    text, audio = CONFIGS["gemma3n_text"], CONFIGS["gemma3n_audio"]
+    config = tf.Gemma3nConfig(text_config=text, audio_config=audio)
+    resolved = resolve(tf.Gemma3nModel(config))
+    assert [stack.name for stack in resolved.row.stacks] == ["audio", "text"]
+    assert {site.layer_id for site in resolved.select("self", "q", "text")} == {2, 3}
+    prompts = [key.stack for key in resolved.sites if key.point == "prompt"]
+    assert prompts == ["text"]
+
+
+def test_a_part_is_as_its_own_family_has_it() -> None:
+    tower = {"model_type": "siglip_vision_model", **CONFIGS["siglip_vision_model"]}
+    clip, siglip = resolve(tiny_model("llava")), resolve(tiny_model("llava", vision_config=tower))
+    hosts = [next(model.select(point="embed", stack="vision")).path for model in (clip, siglip)]
+    assert hosts == ["vision_tower.pre_layrnorm", "vision_tower.embeddings"]
+    for model in (clip, siglip):
+        assert [stack.name for stack in model.row.stacks] == ["vision", "text"]
+        assert [site.key.stack for site in model.select(point="prompt")] == ["text"]

@@ -58,5 +58,7 @@ def test_a_module_with_the_name_of_a_base_model_is_no_prefix(tmp_path: Path) -> 
     model: Any = adapterhub.init(tiny_model("dinov3_vit"))
     model.add_adapter("mine", config="lora[r=2]")
     model.save_adapter(tmp_path, "mine")
-    assert all(".model.layer." in f".{name}" for name in load_file(tmp_path / "adapter.safetensors"))
+    assert all(
+        ".model.layer." in f".{name}" for name in load_file(tmp_path / "adapter.safetensors")
+    )
     model.load_adapter(tmp_path, load_as="again")

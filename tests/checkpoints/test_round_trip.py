@@ -199,3 +199,32 @@ def test_the_temperature_of_a_fusion_is_kept(tmp_path: Path) -> None:
     model.load_adapter_fusion(tmp_path / "new", load_as="fresh")
     modules = model.adapter_handle.engine.fusions["fresh"].modules.values()
     assert {module.temperature for module in modules} == {50.0}
+
+
+def test_what_a_file_does_not_say_can_be_said(tmp_path: Path) -> None:
+    """Files of the ``adapters`` library do not tell DiReFT from NoReFT."""
+    first = adapterhub.init(tiny.bert())
+    first.add_adapter("d", config="direft[r=2,dropout=0.0]")
+    tiny.randomize(first, "d")
+    first.set_active_adapters("d")
+    expected = tiny.run(first, tiny.tokens())
+    first.save_adapter(tmp_path / "ours", "d")
+    first.save_adapter(tmp_path / "theirs", "d")
+    path = tmp_path / "theirs" / "adapter_config.json"
+    facts = json.loads(path.read_text())
+    assert facts["config"].pop("subtract_projection") is False
+    path.write_text(json.dumps(facts))
+    second = adapterhub.init(tiny.bert())
+    for folder, config, right in (
+        ("theirs", None, False),
+        ("theirs", "direft", True),
+        ("theirs", adapterhub.DiReftConfig(r=7), True),
+        ("theirs", "noreft", False),
+        ("theirs", "lora", False),  # which says nothing about it
+        ("ours", None, True),
+        ("ours", "noreft", True),  # what a file says counts
+    ):
+        second.load_adapter(tmp_path / folder, config=config, set_active=True)
+        found = tiny.run(second, tiny.tokens())
+        assert torch.allclose(found, expected, atol=1e-5) is right, (folder, config)
+        assert second.adapters_config.get("d").r == 2

@@ -60,10 +60,12 @@ def test_text_behind_the_prompt_sees_image_and_prompt() -> None:
         ("qwen2_vl", tf.Qwen2VLForConditionalGeneration),
         ("qwen3_vl", tf.Qwen3VLForConditionalGeneration),
         ("gemma3", tf.Gemma3ForConditionalGeneration),
-        ("gemma4_text", tf.Gemma4ForCausalLM),
+        ("gemma4_text", getattr(tf, "Gemma4ForCausalLM", None)),  # (skipped where it is not)
     ],
 )
 def test_with_a_cache_as_without(family: str, cls: Any) -> None:
+    if cls is None:
+        pytest.skip(f"transformers {tf.__version__} has no '{family}'")
     torch.manual_seed(0)
     model = cls(CONFIG_MAPPING[family](**CONFIGS[family])).eval()
     inputs = {"input_ids": torch.arange(4, 12).view(2, 4)}
@@ -73,6 +75,7 @@ def test_with_a_cache_as_without(family: str, cls: Any) -> None:
     model, _ = with_prompt(model)
     settings = {"max_new_tokens": 4, "do_sample": False, "pad_token_id": 0, "eos_token_id": None}
     settings |= {"output_logits": True, "return_dict_in_generate": True}
+    settings["suppress_tokens"] = [60]  # the untrained model would ask for images
     with_cache = model.generate(**inputs, **settings)
     without = model.generate(**inputs, **settings, use_cache=False)
     assert with_cache.sequences.tolist() == without.sequences.tolist()
@@ -83,7 +86,8 @@ def test_with_a_cache_as_without(family: str, cls: Any) -> None:
 
 def test_labels_are_not_asked_for_prompts() -> None:
     torch.manual_seed(0)
-    model: Any = tf.LlavaForConditionalGeneration(CONFIG_MAPPING["llava"](**CONFIGS["llava"]))
+    config: Any = CONFIG_MAPPING["llava"](**CONFIGS["llava"])
+    model: Any = tf.LlavaForConditionalGeneration(config)
     inputs = inputs_of(model)
     model, _ = with_prompt(model)
     labels = inputs["input_ids"].masked_fill(inputs["input_ids"] == 60, -100)

@@ -74,15 +74,38 @@ def load_model(root: Path, case: dict[str, Any]) -> Any:
         options.update(made.get("config_overrides") or {})
     folder = root / made["dir"]
     if wanted["library"] == "adapters":
-        return getattr(adapterhub, wanted["class"]).from_pretrained(folder, **options).eval()
-    model = getattr(transformers, wanted["class"]).from_pretrained(folder, **options)
-    return adapterhub.init(model).eval()
+        model = getattr(adapterhub, wanted["class"]).from_pretrained(folder, **options)
+    else:
+        kind = getattr(transformers, wanted["class"])
+        model = adapterhub.init(kind.from_pretrained(folder, **options))
+    if model.adapter_handle.own_adapters():
+        # The recording library takes the adapters that a model was published with out of it.
+        model.bypass_own_adapters()
+    return model.eval()
 
 
-def run_step(model: Any, step: dict[str, Any], folder: Path) -> None:
-    """Run one recorded operation."""
+def said(case: dict[str, Any], step: dict[str, Any]) -> Any:
+    """Return the configuration that a case says an adapter was recorded with, if it is one of ReFT.
+
+    The recording library's files of ReFT adapters leave out whether the projection is subtracted (DiReFT) or
+    not, and the outputs are those from before saving; so the configuration is passed as a user would do.
+    """
+    made = (case.get("adapters") or {}).get(step["dir"].replace("__", "/").rpartition("/")[2]) or {}
+    spec = made.get("spec")
+    if not isinstance(spec, dict) or "kwargs" not in spec:
+        return None
+    config = getattr(adapterhub, made["config_class"])(**spec["kwargs"])
+    return config if isinstance(config, adapterhub.ReftConfig) else None
+
+
+def run_step(
+    model: Any, step: dict[str, Any], folder: Path, case: dict[str, Any] | None = None
+) -> None:
+    """Run one recorded operation (of *case*, if it matters what that says)."""
     options = dict(step)
     name = options.pop("op")
+    if name == "load_adapter" and (config := said(case or {}, step)) is not None:
+        options["config"] = config
     if name == "set_active_adapters":
         model.set_active_adapters(block(options["setup"]), skip_layers=options.get("skip_layers"))
     elif name == "set_active_head":
@@ -154,7 +177,7 @@ def replay(root: Path, identifier: str) -> float:
     torch.manual_seed(0)
     model = load_model(root, case)
     for step in [*case["load"], *case["run"]]:
-        run_step(model, step, folder)
+        run_step(model, step, folder, case)
     model.eval()
     inputs = load_file(root / case["forward"]["inputs"])
     intended = folder / "outputs_intended.safetensors"

@@ -54,7 +54,7 @@ def test_only_parts_and_pairs_have_none() -> None:
     without = {f for f in CONFIGS if f in TABLE and f not in WITH_BASE}
     parts = {f for f in without if f.endswith(("_vision", "_text_model", "_vision_model"))}
     assert without - parts == PAIRS | {"idefics2_perceiver", "phi4_multimodal_audio"}
-    with pytest.raises(ArchitectureError, match="adapterhub.init"):
+    with pytest.raises(ArchitectureError, match=r"adapterhub\.init"):
         AutoAdapterModel.from_config(config_of("encoder-decoder"))
 
 

@@ -31,7 +31,7 @@ FAMILIES = sorted(name for name in TABLE if name in CONFIGS)
 CHECKS = [*(name for name in RULES if name not in GRAPHS), *BLOCKS]
 CHECKS += [f"{block} + generation" for block in BLOCKS]
 #: Cells a family; and of the slow checks, compiling and the like, one in so many families.
-EACH, SLOW_EVERY = 4, 6
+EACH, SLOW_EVERY = 3, 10
 
 
 def sample(families: list[str], methods: list[str]) -> list[Cell]:

@@ -110,7 +110,10 @@ def candidates(model: nn.Module) -> Iterator[dict[str, Any]]:
             flat = floats(BATCH, 16, shape[0] * side * side)
             yield {**made, **dict.fromkeys(images, flat)}
     if "inputs_embeds" in names and "input_ids" in made:  # parts that embed nothing themselves
-        yield {**{k: v for k, v in made.items() if k != "input_ids"}, "inputs_embeds": floats(BATCH, LENGTH, _hidden(config))}
+        yield {
+            **{k: v for k, v in made.items() if k != "input_ids"},
+            "inputs_embeds": floats(BATCH, LENGTH, _hidden(config)),
+        }
 
 
 def working_inputs(model: nn.Module) -> dict[str, Any] | None:

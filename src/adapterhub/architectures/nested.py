@@ -14,13 +14,15 @@ from adapterhub.architectures.table import row_for
 from adapterhub.architectures.table.multimodal import ENCODER_DECODER
 from adapterhub.errors import ArchitectureError
 
+
 def expanded(base: nn.Module, row: Row) -> Row:
     """Return *row* as it is for *base*: with the stacks of its parts, or those of a variant.
 
-    A part that the model lacks (built without its vision tower, say) brings no stacks.
+    A part that the model lacks (built without its vision tower, say), or in which nothing is found (a tower
+    of convolutions), brings no stacks.
 
     Raises:
-        ArchitectureError: a part's family is not in the table.
+        ArchitectureError: the family that a part is said to have is not in the table, or not what it is.
     """
     config = getattr(base, "config", None)
     for variant in row.variants:
@@ -34,8 +36,13 @@ def expanded(base: nn.Module, row: Row) -> Row:
     for part in row.parts:
         path = which(base, part.path)
         inside = find(base, path)
-        if path is not None and isinstance(inside, nn.Module):
+        if path is None or not isinstance(inside, nn.Module):
+            continue
+        try:
             stacks += _stacks_of(inside, path, part)
+        except ArchitectureError:
+            if part.family:
+                raise
     return replace(row, stacks=(*stacks, *row.stacks), parts=())
 
 
@@ -55,7 +62,9 @@ def _stacks_of(model: nn.Module, path: str, part: Part) -> list[StackRow]:
     if not part.family:
         row = row_of(inner)
     elif (row := row_for(part.family)) is None:
-        raise ArchitectureError(f"The table has no row for '{part.family}', which {path} is to have.")
+        raise ArchitectureError(
+            f"The table has no row for '{part.family}', which {path} is to have."
+        )
     else:
         row = expanded(inner, row)
     stacks = []

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from adapterhub.architectures.dummies import BATCH, LENGTH, Floats, first_of, image_shape, token_ids
+from adapterhub.architectures.dummies import BATCH, Floats, first_of, image_shape, token_ids
 
 #: What configs call the token that stands for a piece of an image.
 _TOKEN = ("image_token_id", "image_token_index")

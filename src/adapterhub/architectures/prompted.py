@@ -74,7 +74,7 @@ def _runs_longer(site: ResolvedSite, runs: list[tuple[nn.Module, dict[str, Any]]
 def _unmasked(inputs: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """Yield *inputs* with a mask that does not contradict a longer sequence: none, and one that is longer."""
     mask = inputs.get("attention_mask")
-    yield {name: value for name, value in inputs.items() if name != "attention_mask"}
+    yield {name: value for name, value in inputs.items() if not name.endswith("attention_mask")}
     if isinstance(mask, torch.Tensor) and mask.dim() == 2:
         yield {**inputs, "attention_mask": torch.cat([mask[:, :1], mask], 1)}
 

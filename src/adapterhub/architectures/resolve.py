@@ -27,7 +27,11 @@ from adapterhub.architectures.sizes import (
     linear_widths,
     transposed,
 )
-from adapterhub.architectures.structure import on_interface, scores_inline
+from adapterhub.architectures.structure import (
+    hands_over_weights,
+    on_interface,
+    scores_inline,
+)
 from adapterhub.architectures.table import row_for
 from adapterhub.errors import ArchitectureError
 
@@ -58,6 +62,7 @@ class ResolvedSite:
         insert_after: for ``prompt`` sites, the embeddings module behind whose output prompts are inserted;
             ``None``: they join the token embeddings, and the model sees ``inputs_embeds``.
         insert_before: for ``prompt`` sites without tokens, the block before whose input they are inserted.
+        handed_by: the attention that hands the host's weight to a function instead of running the host.
         placed: for ``prompt`` sites where prompts take places among the ids, the token embeddings.
     """
 
@@ -90,6 +95,7 @@ class ResolvedSite:
     insert_after: nn.Module | None = None
     insert_before: nn.Module | None = None
     placed: nn.Module | None = None
+    handed_by: nn.Module | None = None
 
 
 @dataclass(eq=False)
@@ -160,12 +166,20 @@ def base_model_of(model: nn.Module) -> tuple[nn.Module, str]:
     inner = getattr(model, prefix, None) if prefix else None
     if isinstance(inner, nn.Module) and inner is not model and not _is_base(model):
         return inner, prefix
+    if (
+        prefix and inner is None and not _is_base(model)
+    ):  # a class whose prefix is another one's (Llama 4)
+        inside = [pair for pair in model.named_children() if _is_base(pair[1])]
+        if len(inside) == 1 and type(inside[0][1].config) is type(model.config):  # type: ignore[arg-type]
+            return inside[0][1], inside[0][0]
     return model, ""
 
 
 def _is_base(model: nn.Module) -> bool:
     """Whether transformers has the class of *model* as the base of its type, whatever is called so inside."""
-    known: Any = MODEL_MAPPING_NAMES.get(getattr(getattr(model, "config", None), "model_type", ""), ())
+    known: Any = MODEL_MAPPING_NAMES.get(
+        getattr(getattr(model, "config", None), "model_type", ""), ()
+    )
     return type(model).__name__ in ((known,) if isinstance(known, str) else known)
 
 
@@ -289,7 +303,9 @@ class _BlockResolver:
             return
         host: Any = find(self.module, found)
         width_in, width_out = linear_widths(host, f"{self.block.path}.{found}")
-        self.add(name, point, found, in_features=width_in, out_features=width_out)
+        owner = find(self.module, found.rpartition(".")[0])
+        by = owner if owner is not None and hands_over_weights(owner) else None
+        self.add(name, point, found, in_features=width_in, out_features=width_out, handed_by=by)
 
     def _fused(self, name: str, fused: Fused) -> None:
         path = str(which(self.module, fused.path))
@@ -312,7 +328,8 @@ class _BlockResolver:
         attention = find(self.module, path)
         if path is None or attention is None:
             return
-        if not (on_interface(attention) or scores_inline(attention)):
+        by = attention if hands_over_weights(attention) else None
+        if not (on_interface(attention) or scores_inline(attention) or by is not None):
             return  # hybrids have other mixers under the same name
         stack, bias_host = self.stack, None
         if stack.position_bias and name == "self":
@@ -329,6 +346,7 @@ class _BlockResolver:
             head_dim=shape.key_dim,
             value_dim=shape.value_dim,
             bias_host=bias_host,
+            handed_by=by,
             peer_prefix_key=(stack.peer.prefix if stack.peer else {}).get(name, f"{name}_prefix"),
             peer_root=stack.peer.root if stack.peer else "",
         )

@@ -117,6 +117,8 @@ class StackRow:
             positions of all rows one after the other, (positions, width); ``"positions first"``:
             (positions, batch, width); ``"streams"``: blocks hand on several streams, (streams, batch,
             positions, width), and act on the first.
+        own_adapters: adapters that the model was published with, relative to a block, ``*`` being any name;
+            what they return is added to the hidden states.
         peer: names in the peer's files; ``None``: as here.
     """
 
@@ -131,6 +133,7 @@ class StackRow:
     prompted: bool = True
     placed: bool = False
     layout: str = ""
+    own_adapters: str | None = None
     peer: PeerPaths | None = None
 
 

@@ -205,6 +205,15 @@ def on_interface(attention: nn.Module) -> bool:
     return False
 
 
+def hands_over_weights(attention: nn.Module) -> bool:
+    """Whether the module's own code gives its projections' weights to torch's attention function."""
+    if isinstance(attention, nn.MultiheadAttention):  # whose weights are no projections
+        return False
+    wanted = "multi_head_attention_forward"
+    functions = (f for cls in type(attention).__mro__ for f in vars(cls).values())
+    return any(wanted in getattr(getattr(f, "__code__", None), "co_names", ()) for f in functions)
+
+
 def scores_inline(attention: nn.Module) -> bool:
     """Whether the module's own code normalises scores, so that prefixes can be put into them."""
     wanted = {"softmax", "Softmax", "scaled_dot_product_attention"}

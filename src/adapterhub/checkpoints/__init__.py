@@ -7,5 +7,7 @@ and the names of tensors are those of the ``adapters`` library, so files travel 
 
 Two promises: a folder is replaced as a whole or not at all (:mod:`~adapterhub.checkpoints.atomic`),
 and a model is changed only after every tensor's name and shape was found right
-(:mod:`~adapterhub.checkpoints.layout`, :mod:`~adapterhub.checkpoints.adapters`).
+(:mod:`~adapterhub.checkpoints.layout`, :mod:`~adapterhub.checkpoints.adapters`,
+:mod:`~adapterhub.checkpoints.fusions`). Folders of the PEFT library are read and written in
+:mod:`~adapterhub.checkpoints.peft` and :mod:`~adapterhub.checkpoints.peft_export`.
 """

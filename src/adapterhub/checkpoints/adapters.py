@@ -1,4 +1,4 @@
-"""Save and load one adapter or one fusion layer."""
+"""Save and load one adapter, or one head."""
 
 from __future__ import annotations
 
@@ -16,27 +16,20 @@ from adapterhub._version import __version__
 from adapterhub.checkpoints.atomic import recover, replacing
 from adapterhub.checkpoints.files import read_json, read_tensors, write_json, write_tensors
 from adapterhub.checkpoints.layout import (
-    Entry,
     entries,
     fill,
     match,
     strip_prefix,
     tensors_to_write,
 )
-from adapterhub.engine import AdapterRecord, Engine, FusionRecord
+from adapterhub.engine import AdapterRecord, Engine
 from adapterhub.errors import CheckpointError
-from adapterhub.methods import AdapterFusion, build, file_groups
+from adapterhub.methods import build, file_groups
 
 WEIGHTS, WEIGHTS_BIN, CONFIG = "adapter.safetensors", "pytorch_adapter.bin", "adapter_config.json"
-FUSION_WEIGHTS = "model_adapter_fusion.safetensors"
-FUSION_WEIGHTS_BIN = "pytorch_model_adapter_fusion.bin"
-FUSION_CONFIG = "adapter_fusion_config.json"
-#: In ``adapter_fusion_config.json``: the temperature that a trained fusion has come to.
-TEMPERATURE = "temperature"
 HEAD_WEIGHTS, HEAD_WEIGHTS_BIN = "model_head.safetensors", "pytorch_model_head.bin"
 HEAD_CONFIG = "head_config.json"
 ADAPTER_FILES = (WEIGHTS, WEIGHTS_BIN, CONFIG, HEAD_WEIGHTS, HEAD_WEIGHTS_BIN, HEAD_CONFIG)
-FUSION_FILES = (FUSION_WEIGHTS, FUSION_WEIGHTS_BIN, FUSION_CONFIG, *ADAPTER_FILES[3:])
 VERSION = f"adapterhub.{__version__}"
 
 #: Renames that early versions of the format need (substring, replacement).
@@ -99,9 +92,9 @@ def save_adapter(
     facts = {**model_facts(engine), "config": record.config.to_dict(), "name": name, **(meta or {})}
     tensors = tensors_to_write(found, file_prefix(engine), peer=not safetensors)
     with replacing(directory, ADAPTER_FILES) as folder:
-        _write(folder, CONFIG, facts, (WEIGHTS, WEIGHTS_BIN), tensors, safetensors)
+        write_files(folder, CONFIG, facts, (WEIGHTS, WEIGHTS_BIN), tensors, safetensors)
         if head is not None:
-            _write(
+            write_files(
                 folder,
                 HEAD_CONFIG,
                 head.config,
@@ -111,7 +104,7 @@ def save_adapter(
             )
 
 
-def _write(
+def write_files(
     folder: Path,
     config_name: str,
     config: dict[str, Any],
@@ -119,6 +112,7 @@ def _write(
     tensors: dict[str, torch.Tensor],
     safetensors: bool,
 ) -> None:
+    """Write a configuration and its tensors (*weights_names*: of the two kinds of files) into a folder."""
     write_json(folder / config_name, config)
     if safetensors:
         write_tensors(folder / weights_names[0], tensors)
@@ -145,8 +139,12 @@ def read_adapter(
     leave_out: list[int] | None = None,
     prefer_bin: bool = False,
     with_head: bool = True,
+    config: Any = None,
 ) -> Loaded:
     """Read and check an adapter for this model. The model is not touched.
+
+    Args:
+        config: see :func:`assemble`.
 
     Raises:
         CheckpointError: files missing or damaged, another architecture, tensors that do not fit; all
@@ -161,9 +159,11 @@ def read_adapter(
         return peft.read(
             engine, folder, facts, load_as=load_as, prefer_bin=prefer_bin, with_head=with_head
         )
-    _same_architecture(engine, facts, folder)
+    check_architecture(engine, facts, folder)
     tensors = read_tensors(folder, WEIGHTS, WEIGHTS_BIN, prefer_bin)
-    record = assemble(engine, facts, tensors, str(folder), load_as=load_as, leave_out=leave_out)
+    record = assemble(
+        engine, facts, tensors, str(folder), load_as=load_as, leave_out=leave_out, asked=config
+    )
     head = read_head(folder, prefer_bin) if with_head else None
     return Loaded(record, head, facts)
 
@@ -176,12 +176,14 @@ def assemble(
     *,
     load_as: str | None = None,
     leave_out: list[int] | None = None,
+    asked: Any = None,
 ) -> AdapterRecord:
     """Make an adapter out of its configuration and its tensors, which are checked against each other.
 
     Args:
         facts: ``adapter_config.json``. tensors: by their names in files.
         source: where they come from, for messages.
+        asked: a configuration that says what the file leaves out; what the file says counts.
 
     Raises:
         CheckpointError: all that does not fit, at once.
@@ -189,8 +191,9 @@ def assemble(
     stored = str(facts.get("name") or load_as or "adapter")
     name = load_as or stored
     config = configs.config_from_file(facts)
-    tensors = _normalise(engine, tensors, stored, name)
+    tensors = normalise(engine, tensors, stored, name)
     config = _trust_tensors(config, facts, tensors)
+    config = _complete(config, facts, asked)
     if leave_out:
         config = _without_layers(config, leave_out, len(engine.resolved.layers))
     with torch.device("meta"):
@@ -220,7 +223,7 @@ def read_head(folder: Path, prefer_bin: bool = False) -> HeadFiles | None:
 def write_head(directory: str | Path, head: HeadFiles, safetensors: bool = True) -> None:
     """Write a prediction head alone into *directory*."""
     with replacing(directory, ADAPTER_FILES[3:]) as folder:
-        _write(
+        write_files(
             folder,
             HEAD_CONFIG,
             head.config,
@@ -230,7 +233,8 @@ def write_head(directory: str | Path, head: HeadFiles, safetensors: bool = True)
         )
 
 
-def _same_architecture(engine: Engine, facts: dict[str, Any], folder: Path) -> None:
+def check_architecture(engine: Engine, facts: dict[str, Any], folder: Path) -> None:
+    """Raise CheckpointError if what is stored is for models of another family or width."""
     config: Any = engine.model.config
     theirs, ours = facts.get("model_type"), config.model_type
     if theirs and theirs != ours and _row_shape(theirs) != _row_shape(ours):
@@ -269,9 +273,10 @@ def _prefixes(engine: Engine) -> set[str]:
     return {p for p in named if p and not any(path.startswith(f"{p}.") for path in paths)}
 
 
-def _normalise(
+def normalise(
     engine: Engine, tensors: dict[str, torch.Tensor], stored: str, name: str
 ) -> dict[str, torch.Tensor]:
+    """Return a file's tensors under today's names, for adapter *stored* loaded as *name*."""
     row = engine.resolved.row
     tensors = strip_prefix(tensors, _prefixes(engine))
     result: dict[str, torch.Tensor] = {}
@@ -315,6 +320,19 @@ def _trust_tensors(config: Any, facts: dict[str, Any], tensors: dict[str, torch.
     return config
 
 
+def _complete(config: Any, facts: dict[str, Any], asked: Any) -> Any:
+    """Fill in what the ``adapters`` library does not write: whether ReFT subtracts the projection.
+
+    Its files of NoReFT and DiReFT are the same, so only the user can tell; ``asked`` is what they say.
+    """
+    stored = facts.get("config")
+    silent = not (isinstance(stored, dict) and "subtract_projection" in stored)
+    wanted = None if asked is None or not silent else configs.resolve_config(asked)
+    if isinstance(config, configs.ReftConfig) and isinstance(wanted, configs.ReftConfig):
+        return config.replace(subtract_projection=wanted.subtract_projection)
+    return config
+
+
 def _without_layers(config: Any, layers: list[int], count: int) -> Any:
     """Return the configuration without modules in *layers*, of *count* in all."""
     parts = []
@@ -350,139 +368,13 @@ def base_dtype(engine: Engine) -> torch.dtype:
     return declared if isinstance(declared, torch.dtype) else torch.float32
 
 
-# -- fusion layers -------------------------------------------------------------------------------------
-
-
-def fusion_entries(engine: Engine, record: FusionRecord) -> list[Entry]:
-    """Return the tensors of a fusion layer."""
-    return entries(record.name, record.modules, {}, engine.resolved)
-
-
-def save_fusion(
-    engine: Engine,
-    directory: str | Path,
-    name: str,
-    *,
-    meta: dict[str, Any] | None = None,
-    head: HeadFiles | None = None,
-    safetensors: bool = True,
-) -> None:
-    """Write fusion layer *name* (and a head) into *directory*."""
-    record = engine.fusions[name]
-    facts = {
-        **model_facts(engine),
-        "config": record.config.to_dict(),
-        "name": name,
-        "adapter_names": list(record.adapters),
-        **_temperature(record),
-        **(meta or {}),
-    }
-    tensors = tensors_to_write(fusion_entries(engine, record), file_prefix(engine))
-    with replacing(directory, FUSION_FILES) as folder:
-        _write(
-            folder, FUSION_CONFIG, facts, (FUSION_WEIGHTS, FUSION_WEIGHTS_BIN), tensors, safetensors
-        )
-        if head is not None:
-            _write(
-                folder,
-                HEAD_CONFIG,
-                head.config,
-                (HEAD_WEIGHTS, HEAD_WEIGHTS_BIN),
-                head.tensors,
-                safetensors,
-            )
-
-
-def read_fusion(
-    engine: Engine, directory: str | Path, *, load_as: str | None = None, prefer_bin: bool = False
-) -> FusionRecord:
-    """Read and check a fusion layer for this model; its adapters must be loaded."""
-    folder = Path(directory)
-    recover(folder)
-    facts = read_json(folder / FUSION_CONFIG)
-    _same_architecture(engine, facts, folder)
-    tensors = read_tensors(folder, FUSION_WEIGHTS, FUSION_WEIGHTS_BIN, prefer_bin)
-    return assemble_fusion(engine, facts, tensors, str(folder), load_as=load_as)
-
-
-def assemble_fusion(
-    engine: Engine,
-    facts: dict[str, Any],
-    tensors: dict[str, torch.Tensor],
-    source: str,
-    *,
-    load_as: str | None = None,
-) -> FusionRecord:
-    """Make a fusion layer out of ``adapter_fusion_config.json`` and tensors; see :func:`assemble`."""
-    stored = str(facts.get("name") or ",".join(facts.get("adapter_names") or []))
-    name = load_as or stored
-    adapters = tuple(facts.get("adapter_names") or stored.split(","))
-    config = configs.AdapterFusionConfig.from_dict(facts.get("config") or {})
-    marker = f"adapter_fusion_layer.{stored}."
-    tensors = {
-        key.replace(marker, f"adapter_fusion_layer.{name}."): value
-        for key, value in _normalise(engine, tensors, stored, stored).items()
-        if marker in key  # the peer also stores fusions whose name begins with this one's
-    }
-    with torch.device("meta"):
-        modules = build_fusion(engine, adapters, config)
-    record = FusionRecord(name, adapters, config, modules)
-    found = fusion_entries(engine, record)
-    known = {n for entry in found for n in entry.names}
-    # A fusion without query, key and value matrices has an unused `dense` in older files.
-    tensors = {k: v for k, v in tensors.items() if k in known or ".dense." not in k}
-    match(found, tensors, f"{source} does not fit this {type(engine.model).__name__}")
-    fill(found, tensors, base_dtype(engine), engine.resolved.device())
-    reached = facts.get(TEMPERATURE)
-    if isinstance(reached, (int, float)) and reached > 0:
-        for module in modules.values():
-            if module.decays:
-                module.temperature = float(reached)
-    return record
-
-
-def _temperature(record: FusionRecord) -> dict[str, float]:
-    """Return what a fusion's file says about the temperature that it has come to, if it is not the first.
-
-    It falls with every training step at all places alike. The ``adapters`` library does not know the entry.
-    """
-    modules: Any = record.modules.values()
-    reached = min((m.temperature for m in modules if m.decays), default=None)
-    return {} if reached in (None, AdapterFusion.FIRST_TEMPERATURE) else {TEMPERATURE: reached}
-
-
-def build_fusion(engine: Engine, adapters: tuple[str, ...], config: Any) -> dict[Any, Any]:
-    """Make a fusion layer's modules: one wherever all *adapters* have an output that can be mixed."""
-    dropout = getattr(engine.model.config, "attention_probs_dropout_prob", None) or 0.0
-    keys = [
-        key
-        for key in engine.adapters[adapters[0]].modules
-        if all(_fusable(engine.adapters[name].modules.get(key)) for name in adapters)
-    ]
-    if not keys:
-        raise CheckpointError(
-            f"The adapters {', '.join(adapters)} have no common place with an output to fuse."
-        )
-    return {
-        key: AdapterFusion(config, engine.resolved.sites[key].out_features, dropout) for key in keys
-    }
-
-
-def _fusable(module: Any) -> bool:
-    return module is not None and module.family.fusable
-
-
 __all__ = [
     "HeadFiles",
     "Loaded",
     "assemble",
-    "assemble_fusion",
     "base_dtype",
-    "build_fusion",
     "read_adapter",
-    "read_fusion",
     "read_head",
     "save_adapter",
-    "save_fusion",
     "write_head",
 ]

@@ -135,7 +135,8 @@ class Engine:
         """
         for key in record.modules:
             site = self.resolved.sites[key]
-            if key.point == "kv" and not (on_interface(site.host) or scores_inline(site.host)):
+            followed = site.handed_by is not None or on_interface(site.host)
+            if key.point == "kv" and not (followed or scores_inline(site.host)):
                 raise ArchitectureError(
                     f"{type(site.host).__name__} has no softmax over keys that could be seen, so prefix "
                     f"tuning cannot act at {key}; use another method, or leave_out."

@@ -35,7 +35,9 @@ def give_places(made: Any, kwargs: dict[str, Any], ids: torch.Tensor, pad: int) 
             result[name] = opened(value, value.new_full(shape, -100))
         elif name in _KINDS:
             result[name] = opened(value, value.new_zeros(shape))
-        elif name.endswith("attention_mask") and name != "attention_mask":  # what the first one sees
+        elif (
+            name.endswith("attention_mask") and name != "attention_mask"
+        ):  # what the first one sees
             result[name] = opened(value, value[:, :1].expand(shape))
     result["input_ids"] = opened(ids, ids.new_full((ids.shape[0], length), pad))
     result.pop("cache_position", None)

@@ -125,7 +125,7 @@ def prepare(
     if not isinstance(past, int):
         past = int(past)
     if past:
-        return (), _continue(slot, node, kwargs, first, past)
+        return (), _continue(slot, node, ctx, kwargs, first, past)
     made = prompted(node, slot, first.shape[0])
     mask = kwargs.get("attention_mask")
     if mask is not None and slot.site.insert_before is not None:
@@ -202,13 +202,20 @@ def _numbers_itself(owner: nn.Module) -> bool:
 
 
 def _continue(
-    slot: Any, node: Any, kwargs: dict[str, Any], first: torch.Tensor, past: int
+    slot: Any, node: Any, ctx: Context, kwargs: dict[str, Any], first: torch.Tensor, past: int
 ) -> dict[str, Any]:
     """A step whose cache holds the prompt: the mask and the positions may not know of it yet.
 
     Behind an embeddings module that adds positions, prompts have none and shift none.
     """
     mask, new = kwargs.get("attention_mask"), first.shape[1]
+    where = kwargs.get("position_ids")
+    if mask is None and ctx.prompt is not None and slot.site.placed is not None:
+        # ``generate`` takes away a mask that hides nothing, and counts on from the ids that it was given.
+        if isinstance(where, torch.Tensor):
+            made = prompted(node, slot, first.shape[0])
+            kwargs["position_ids"] = made.number(where)[..., -where.shape[-1] :]
+        return kwargs
     if not isinstance(mask, torch.Tensor) or mask.dim() != 2:
         return kwargs
     if mask.shape[1] == past + new - _length(node):

@@ -100,7 +100,9 @@ class HandleFiles:
         Args:
             adapter_name_or_path: a folder (one of the PEFT library's too), an identifier like
                 ``"sentiment/movie-reviews@ukp"``, or the name of a repository of the Hugging Face hub.
-            config: for identifiers, the configuration wanted (hub entries may differ in it).
+            config: for identifiers, the configuration wanted (hub entries may differ in it). Of a DiReFT
+                adapter from the ``adapters`` library pass ``"direft"``: its file does not tell it from
+                NoReFT, as which it is loaded otherwise.
             version: for identifiers, the version wanted.
             model_name: for identifiers, the base model it was trained for; default: this model's where the
                 hub has such an adapter.
@@ -131,6 +133,7 @@ class HandleFiles:
             leave_out=leave_out,
             prefer_bin=prefer_bin,
             with_head=with_head,
+            config=config,
         )
         name = loaded.record.name
         check_name(name)

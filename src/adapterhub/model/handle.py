@@ -10,6 +10,7 @@ from torch import nn
 
 from adapterhub.architectures import Row
 from adapterhub.checkpoints import adapters as files
+from adapterhub.checkpoints.fusions import build_fusion
 from adapterhub.composition import AdapterCompositionBlock, Fuse, names_in, parse_composition
 from adapterhub.configs import AdapterFusionConfig, resolve_config
 from adapterhub.engine import AdapterRecord, Engine, FusionRecord
@@ -342,7 +343,7 @@ class AdapterHandle(
             )
         resolved = AdapterFusionConfig.load(config)
         record = FusionRecord(
-            block.name, adapters, resolved, files.build_fusion(self.engine, adapters, resolved)
+            block.name, adapters, resolved, build_fusion(self.engine, adapters, resolved)
         )
         self._place(record)
         if block.name in self.engine.fusions:

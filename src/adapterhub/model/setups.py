@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adapterhub.checkpoints import adapters as files
+from adapterhub.checkpoints import fusions
 from adapterhub.checkpoints.adapters import HEAD_CONFIG, VERSION
 from adapterhub.checkpoints.atomic import replacing
 from adapterhub.checkpoints.files import read_json, write_json
@@ -55,7 +56,7 @@ class HandleSetups(HandleFiles):
         head = None
         if with_head:
             head = headfiles.collect(self.engine, with_head if isinstance(with_head, str) else name)
-        files.save_fusion(
+        fusions.save_fusion(
             self.engine,
             save_directory,
             name,
@@ -90,7 +91,7 @@ class HandleSetups(HandleFiles):
         """
         folder = Path(adapter_fusion_name_or_path)
         prefer_bin = use_safetensors is False
-        record = files.read_fusion(self.engine, folder, load_as=load_as, prefer_bin=prefer_bin)
+        record = fusions.read_fusion(self.engine, folder, load_as=load_as, prefer_bin=prefer_bin)
         stored = files.read_head(folder, prefer_bin) if with_head else None
         head = None if stored is None else headfiles.check(self.engine, stored, None)
         if record.name in self.engine.fusions:
@@ -180,12 +181,12 @@ class HandleSetups(HandleFiles):
         if tree is None:
             raise CheckpointError("There is nothing to save: the setup is empty.")
         names = list(dict.fromkeys(names_in(tree)))
-        fusions = {self._fusion_name(block): block for block in _fusions(tree)}
+        fused = {self._fusion_name(block): block for block in _fusions(tree)}
         heads = head_setup
         if isinstance(heads, AdapterCompositionBlock):
             heads = heads.to_dict()
         extra = [name for name in _head_names(head_setup) if name not in names]
-        with replacing(save_directory, (SETUP, *HEAD_FILES, *names, *fusions, *extra)) as folder:
+        with replacing(save_directory, (SETUP, *HEAD_FILES, *names, *fused, *extra)) as folder:
             write_json(
                 folder / SETUP,
                 {"adapter_setup": tree.to_dict(), "head_setup": heads, "version": VERSION},
@@ -198,7 +199,7 @@ class HandleSetups(HandleFiles):
                     custom_weights_loaders=custom_weights_loaders,
                     use_safetensors=use_safetensors,
                 )
-            for name in fusions:
+            for name in fused:
                 self.save_adapter_fusion(
                     folder / name, name, meta_dict=meta_dict, use_safetensors=use_safetensors
                 )
@@ -240,10 +241,10 @@ class HandleSetups(HandleFiles):
         tree = AdapterCompositionBlock.from_dict(data.get("adapter_setup") or {})
         stored = data.get("head_setup")
         heads = AdapterCompositionBlock.from_dict(stored) if isinstance(stored, dict) else stored
-        names, fusions = list(dict.fromkeys(names_in(tree))), _fusions(tree)
+        names, blocks = list(dict.fromkeys(names_in(tree))), _fusions(tree)
         missing = [
             name
-            for name in (*names, *(block.name for block in fusions))
+            for name in (*names, *(block.name for block in blocks))
             if not (folder / name).is_dir()
         ]
         if missing:
@@ -257,7 +258,7 @@ class HandleSetups(HandleFiles):
                     self.engine, folder / name, load_as=name, prefer_bin=prefer_bin, with_head=False
                 ).record
                 self._put(record)
-            for block in fusions:
+            for block in blocks:
                 self.load_adapter_fusion(
                     folder / block.name,
                     load_as=block.name,
@@ -311,13 +312,13 @@ def _head_names(head_setup: Any) -> list[str]:
 def _all_or_nothing(handle: Any) -> Iterator[None]:
     """Put adapters, fusion layers and the active setup back if the block raises."""
     engine = handle.engine
-    adapters, fusions = dict(engine.adapters), dict(engine.fusions)
+    adapters, fused = dict(engine.adapters), dict(engine.fusions)
     plan = engine.active
     try:
         yield
     except BaseException:
         for name, record in list(engine.fusions.items()):
-            if fusions.get(name) is not record:
+            if fused.get(name) is not record:
                 engine.remove_fusion(name)
         for name, record in list(engine.adapters.items()):
             if adapters.get(name) is not record:
@@ -325,7 +326,7 @@ def _all_or_nothing(handle: Any) -> Iterator[None]:
         for name, record in adapters.items():
             if name not in engine.adapters:
                 engine.add(record)
-        for name, record in fusions.items():
+        for name, record in fused.items():
             if name not in engine.fusions:
                 engine.add_fusion(record)
         if plan is not None and engine.active is not plan:

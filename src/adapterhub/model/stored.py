@@ -9,6 +9,7 @@ from typing import Any
 
 from adapterhub.checkpoints import adapters as files
 from adapterhub.checkpoints import full
+from adapterhub.checkpoints.fusions import assemble_fusion
 from adapterhub.configs import AdapterConfig, AdapterFusionConfig
 from adapterhub.errors import AdapterHubError, ConfigError
 
@@ -158,7 +159,7 @@ def restore_checkpoint(handle: Any, source: str | Path, options: Mapping[str, An
         if not set(facts["adapter_names"]) <= set(loaded):
             continue
         try:
-            record = files.assemble_fusion(handle.engine, facts, mine, f"'{name}' in {source}")
+            record = assemble_fusion(handle.engine, facts, mine, f"'{name}' in {source}")
             handle.engine.add_fusion(record)
         except AdapterHubError as error:
             _left_out(f"The fusion layer '{name}' in this checkpoint", error)

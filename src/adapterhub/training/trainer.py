@@ -19,7 +19,8 @@ from torch import nn
 from transformers import Seq2SeqTrainer, Trainer
 from transformers.trainer_callback import ProgressCallback
 
-from adapterhub.checkpoints.adapters import read_adapter, read_fusion
+from adapterhub.checkpoints.adapters import read_adapter
+from adapterhub.checkpoints.fusions import read_fusion
 from adapterhub.errors import AdapterHubError, CheckpointError
 from adapterhub.training.progress import RichProgress
 from adapterhub.training.sampler import reproducible

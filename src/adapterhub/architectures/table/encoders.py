@@ -112,6 +112,7 @@ _XMOD = _bert_with(
     # Its dropout runs a second time after the model's own language adapter.
     ffn=replace(_BERT_FFN, out="output.dense"),
 )
+_XMOD = replace(_XMOD, stacks=(replace(_XMOD.stacks[0], own_adapters="output.adapter_modules.*"),))
 
 _ALBERT = Row(
     "albert",

@@ -108,7 +108,11 @@ _OPT = replace(
         Variant(
             "do_layer_norm_before",
             False,
-            (replace(_OPT.stacks[0], sublayers=dict(zip(("self", "ffn"), _OPT_AFTER, strict=True))),),
+            (
+                replace(
+                    _OPT.stacks[0], sublayers=dict(zip(("self", "ffn"), _OPT_AFTER, strict=True))
+                ),
+            ),
         ),
     ),
 )

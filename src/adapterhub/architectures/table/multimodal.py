@@ -32,7 +32,9 @@ def _with_tower(
     parts = [Part("vision", vision, own[0], prompted=False)]
     if audio:
         parts.append(Part("audio", audio, prompted=False))
-    return Row(model_type, (), "model", parts=(*parts, *between, Part("text", text, own[1], placed=True)))
+    return Row(
+        model_type, (), "model", parts=(*parts, *between, Part("text", text, own[1], placed=True))
+    )
 
 
 def _qwen(model_type: str) -> Row:
@@ -100,10 +102,7 @@ ROWS = (
     _qwen("qwen3_vl"),
     _qwen("qwen3_vl_moe"),
     _qwen("qwen3_5"),
-    *(
-        Row(f"{kind}encoder-decoder", parts=ENCODER_DECODER)
-        for kind in ("", "vision-", "speech-")
-    ),
+    *(Row(f"{kind}encoder-decoder", parts=ENCODER_DECODER) for kind in ("", "vision-", "speech-")),
     Row(
         "vision-text-dual-encoder",
         parts=(Part("vision", "vision_model"), Part("text", "text_model")),

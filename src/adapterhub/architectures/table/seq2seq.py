@@ -153,7 +153,8 @@ def _longt5() -> Row:
     names = ("LocalSelfAttention", "TransientGlobalSelfAttention")
     local, far = (_t5_attention(0, name) for name in names)
     either = {
-        point: f"{getattr(local, point)}|{getattr(far, point)}" for point in ("q", "k", "v", "o", "kv")
+        point: f"{getattr(local, point)}|{getattr(far, point)}"
+        for point in ("q", "k", "v", "o", "kv")
     }
     encoder = replace(
         encoder,

@@ -110,8 +110,8 @@ def _seamless(model_type: str) -> Row:
 ROWS = (
     _wav2vec2("wav2vec2"),
     _wav2vec2("hubert"),
-    # Its attention hands its weights to a function of torch and never runs its projections.
-    _wav2vec2("wavlm", Sublayer(out="dropout", residual="attention", norm="layer_norm")),
+    # Its attention hands its weights to a function of torch and does not run its projections by itself.
+    _wav2vec2("wavlm", replace(_SELF, residual="attention")),
     _wav2vec2("data2vec-audio"),
     _seamless("seamless_m4t"),
     _seamless("seamless_m4t_v2"),

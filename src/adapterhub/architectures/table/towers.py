@@ -22,9 +22,7 @@ _SELF = Sublayer(
     residual="input_layernorm",
 )
 _FFN = Sublayer(up="mlp.fc1", down="mlp.fc2", out="mlp", residual="post_attention_layernorm")
-_QWEN_SELF = Sublayer(
-    qkv=Fused("attn.qkv"), o="attn.proj", kv="attn", out="attn", residual="norm1"
-)
+_QWEN_SELF = Sublayer(qkv=Fused("attn.qkv"), o="attn.proj", kv="attn", out="attn", residual="norm1")
 
 
 def _gated(residual: str, out: str = "mlp", home: str = "mlp", inner: str = "") -> Sublayer:
@@ -131,7 +129,9 @@ _PHI4_AUDIO = (
 )
 
 
-def _two_stages(model_type: str, first: str, second: str, attention: Sublayer, ffn: Sublayer) -> Row:
+def _two_stages(
+    model_type: str, first: str, second: str, attention: Sublayer, ffn: Sublayer
+) -> Row:
     stacks = (
         StackRow(name, layers, {"self": attention, "ffn": ffn}, f">{layers}.0", prompted=False)
         for name, layers in (("local", first), ("global", second))
@@ -143,7 +143,12 @@ ROWS = (
     _dual("siglip"),
     _dual("siglip2"),
     *(
-        _tower(f"{family}_{kind}_model", "embeddings", prefix=f"{kind}_model")
+        _tower(
+            f"{family}_{kind}_model",
+            f"embeddings|{kind}_model.embeddings",
+            layers=f"encoder.layers|{kind}_model.encoder.layers",
+            prefix=f"{kind}_model",
+        )
         for family in ("siglip", "siglip2")
         for kind in ("text", "vision")
     ),
@@ -174,7 +179,9 @@ ROWS = (
     _qwen("qwen3_vl_vision", _QWEN3_FFN, ">blocks.0"),
     _qwen("qwen3_vl_moe_vision", _QWEN3_FFN, ">blocks.0"),
     _qwen("qwen3_5_vision", _QWEN3_FFN, ">blocks.0"),
-    _tower("llama4_vision_model", ">model.layers.0", _SELF, _FFN, layers="model.layers", prompted=False),
+    _tower(
+        "llama4_vision_model", ">model.layers.0", _SELF, _FFN, layers="model.layers", prompted=False
+    ),
     _tower(
         "gemma4_vision",
         "patch_embedder",
@@ -187,9 +194,30 @@ ROWS = (
         prefix="vision_tower",
         prompted=False,
     ),
-    _tower("gemma4_audio", ">layers.0", *_GEMMA4_AUDIO, layers="layers", prefix="audio_tower", prompted=False),
-    _tower("gemma3n_audio", ">conformer.0", *_GEMMA3N_AUDIO, layers="conformer", prefix="", prompted=False),
-    _tower("phi4_multimodal_audio", ">encoders.0", *_PHI4_AUDIO, layers="encoders", prefix="", prompted=False),
+    _tower(
+        "gemma4_audio",
+        ">layers.0",
+        *_GEMMA4_AUDIO,
+        layers="layers",
+        prefix="audio_tower",
+        prompted=False,
+    ),
+    _tower(
+        "gemma3n_audio",
+        ">conformer.0",
+        *_GEMMA3N_AUDIO,
+        layers="conformer",
+        prefix="",
+        prompted=False,
+    ),
+    _tower(
+        "phi4_multimodal_audio",
+        ">encoders.0",
+        *_PHI4_AUDIO,
+        layers="encoders",
+        prefix="",
+        prompted=False,
+    ),
     _tower(
         "idefics2_perceiver",  # what it is given is not its input: latent vectors of its own are
         ">layers.0",

@@ -65,11 +65,19 @@ _BEIT = Row(
     peer_prefix="beit",
 )
 
+
 def _encoder(
-    model_type: str, layers: str, attention: Sublayer, ffn: Sublayer, embed: str, prefix: str = ""
+    model_type: str,
+    layers: str,
+    attention: Sublayer,
+    ffn: Sublayer,
+    embed: str,
+    prefix: str = "",
+    prompted: bool = True,
 ) -> Row:
     """An encoder of images that the ``adapters`` library has no files for."""
-    stack = StackRow("encoder", layers, {"self": attention, "ffn": ffn}, embed=embed)
+    sublayers = {"self": attention, "ffn": ffn}
+    stack = StackRow("encoder", layers, sublayers, embed=embed, prompted=prompted)
     return Row(model_type, (stack,), prefix or model_type)
 
 
@@ -83,6 +91,7 @@ _SWIN_ATTENTION = replace(
     kv="attention.self|attention",
     out="drop_path",
 )
+_SWIN_FFN = replace(_VIT_FFN, out="mlp|output")
 _DINO_ATTENTION = replace(_VIT_ATTENTION, out="layer_scale1", residual="norm1")
 _DINO_FFN = Sublayer(
     up="mlp.up_proj|mlp.fc1|mlp.weights_in",
@@ -135,7 +144,9 @@ ROWS = (
     _encoder("deit", "layers|encoder.layer", _VIT_ATTENTION, _VIT_FFN, "embeddings"),
     _encoder("vit_mae", "layers|encoder.layer", _VIT_ATTENTION, _VIT_FFN, "embeddings", "vit"),
     # Its windows and merged patches have a place in a grid each, where prompts have none.
-    _encoder("swin", "encoder.layers.*.blocks", _SWIN_ATTENTION, _VIT_FFN, "embeddings"),
+    _encoder(
+        "swin", "encoder.layers.*.blocks", _SWIN_ATTENTION, _SWIN_FFN, "embeddings", prompted=False
+    ),
     _encoder("dinov2", "encoder.layer", _DINO_ATTENTION, _DINO_FFN, "embeddings"),
     _encoder("dinov2_with_registers", "encoder.layer", _DINO_ATTENTION, _DINO_FFN, "embeddings"),
     _encoder("dinov3_vit", "model.layer|layer", _DINO_ATTENTION, _DINO_FFN, "embeddings"),

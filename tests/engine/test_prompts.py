@@ -1,0 +1,123 @@
+"""Prompts before the input: what a model around them counts, and batches whose prompts differ in length."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+import transformers as tf
+
+import adapterhub
+from adapterhub import BatchSplit, Stack
+from adapterhub.errors import CompositionError
+from tests.architectures.tiny import tiny_model
+from tests.rules.families import randomize
+
+CLOSE = {"rtol": 0, "atol": 5e-5}
+PROMPT = "prompt_tuning[prompt_length=3]"
+
+
+def prompted(model_type: str, auto: Any = tf.AutoModel, **changes: Any) -> Any:
+    model = tiny_model(model_type, auto, **changes)
+    with torch.no_grad():
+        for number, parameter in enumerate(model.parameters()):
+            if parameter.dim() > 1:
+                torch.nn.init.normal_(
+                    parameter, std=0.2, generator=torch.Generator().manual_seed(number)
+                )
+    adapted = adapterhub.init(model.eval())
+    for name in ("a", "b"):
+        adapted.add_adapter(name, config=PROMPT)
+    randomize(adapted, "a", "b")
+    return adapted
+
+
+def tokens(rows: int = 2) -> torch.Tensor:
+    return torch.randint(3, 60, (rows, 6), generator=torch.Generator().manual_seed(3))
+
+
+def run(model: Any, setup: Any, **inputs: Any) -> Any:
+    model.set_active_adapters(setup)
+    with torch.no_grad():
+        return model(**inputs)
+
+
+UNEQUAL = BatchSplit(Stack("a", "b"), "b", batch_sizes=1)
+
+
+def test_the_pooled_position_of_a_shorter_prompt_is_its_own() -> None:
+    model, ids = prompted("bert"), tokens()
+    found = run(model, UNEQUAL, input_ids=ids, attention_mask=torch.ones_like(ids))
+    alone = run(model, "b", input_ids=ids[1:], attention_mask=torch.ones(1, 6, dtype=torch.long))
+    torch.testing.assert_close(found.pooler_output[1:], alone.pooler_output, **CLOSE)
+    torch.testing.assert_close(found[0][1:, -6:], alone[0][:, -6:], **CLOSE)
+
+
+@pytest.mark.parametrize("model_type", ["gpt2", "deberta-v2", "t5"])
+def test_shorter_prompts_keep_their_distances_and_numbers(model_type: str) -> None:
+    model, ids = prompted(model_type), tokens()
+    inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+    if model_type == "t5":
+        inputs["decoder_input_ids"] = ids
+    found = run(model, UNEQUAL, **inputs)[0]
+    alone = run(model, "b", **{name: value[1:] for name, value in inputs.items()})[0]
+    torch.testing.assert_close(found[1:, -6:], alone[:, -6:], **CLOSE)
+
+
+def test_who_numbers_positions_by_counting_takes_no_unequal_prompts() -> None:
+    model, ids = prompted("bart"), tokens()
+    inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "decoder_input_ids": ids}
+    with pytest.raises(CompositionError, match="numbers positions by itself"):
+        run(model, UNEQUAL, **inputs)
+    run(model, BatchSplit("a", "b", batch_sizes=1), **inputs)
+
+
+def test_clip_finds_the_last_token_behind_a_prompt() -> None:
+    model = prompted("clip_text_model", eos_token_id=63)
+    ids = tokens(1)
+    ids[0, 3] = 63
+    ids[0, 4:] = 5
+    found = run(model, "a", input_ids=ids, attention_mask=torch.ones_like(ids))
+    torch.testing.assert_close(found.pooler_output, found.last_hidden_state[:, 3 + 3], **CLOSE)
+
+
+def test_an_encoder_that_is_a_model_of_its_own_gets_prompts_too() -> None:
+    model = prompted("dinov2")
+    pixels = torch.randn(2, 3, 16, 16, generator=torch.Generator().manual_seed(1))
+    bare = run(model, None, pixel_values=pixels)[0]
+    assert run(model, "a", pixel_values=pixels)[0].shape[1] == bare.shape[1] + 3
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+@pytest.mark.parametrize("model_type", ["llama", "bert", "gpt2"])
+def test_generation_with_padding_equals_generation_without_a_cache(
+    model_type: str, side: str
+) -> None:
+    changes = {"is_decoder": True} if model_type == "bert" else {}
+    model, ids = prompted(model_type, tf.AutoModelForCausalLM, **changes), tokens()
+    mask = torch.ones_like(ids)
+    mask[1, slice(0, 2) if side == "left" else slice(-2, None)] = 0
+    options = {"max_new_tokens": 5, "do_sample": False, "pad_token_id": 0, "eos_token_id": None}
+    for setup in ("a", UNEQUAL):
+        model.set_active_adapters(setup)
+        slow, fast = (
+            model.generate(
+                ids,
+                attention_mask=mask,
+                use_cache=cache,
+                output_logits=True,
+                return_dict_in_generate=True,
+                **options,
+            ).logits
+            for cache in (False, True)
+        )
+        for one, two in zip(slow, fast, strict=True):
+            torch.testing.assert_close(one, two, rtol=0, atol=2e-4)
+
+
+def test_a_fixed_cache_without_room_for_prompts_is_refused() -> None:
+    model = prompted("bert", tf.AutoModelForCausalLM, is_decoder=True)
+    model.set_active_adapters("a")
+    with pytest.raises(CompositionError, match="use a dynamic cache"):
+        model.generate(tokens(), max_new_tokens=3, cache_implementation="static", pad_token_id=0)
