@@ -32,11 +32,15 @@ class Context:
         sequence: what the running sub-model was told about its sequence (padding, cache), where needed.
         prompt: mask (or ``None``), length, and length at the decoder of the prompt inside ``generate``.
         prompts: what was inserted before the input, by slot index; ``prompted``: it is done already.
+        batch: rows of the running sub-model's input, where a composition has to tell them apart.
+        finer: how many rows there are at a place for each row of the batch (windows of images).
         superseded: outputs of blocks before and after their adapters, where transformers records the former.
         opened_by: the module whose forward opened this context; ``outer``: the context before it.
     """
 
     __slots__ = (
+        "finer",
+        "batch",
         "cache",
         "collect",
         "expandable",
@@ -70,6 +74,7 @@ class Context:
         sequence: Any = None,
         prompt: Any = None,
         prompted: bool = False,
+        batch: int | None = None,
     ) -> None:
         self.override = override
         self.override_plans = override_plans
@@ -82,6 +87,8 @@ class Context:
         self.sequence = sequence
         self.prompt = prompt
         self.prompted = prompted
+        self.batch = batch
+        self.finer = 1
         self.prompts: dict[int, Any] = {}
         self.residuals: dict[int, torch.Tensor] = {}
         self.replacements: dict[int, torch.Tensor] = {}
@@ -108,6 +115,7 @@ class Context:
             "sequence": self.sequence,
             "prompt": self.prompt,
             "prompted": self.prompted,
+            "batch": self.batch,
         }
         settings.update(changes)
         return Context(**settings)

@@ -43,7 +43,9 @@ def token_sites(model: Any) -> Iterator[Any]:
             continue
         seen.add(id(host))
         key = SiteKey(stack.name, None, None, "tokens")
-        yield _site(key, host, path, -1, host.num_embeddings, host.embedding_dim)
+        turned = stack.layout if stack.layout == "positions first" else ""
+        widths = host.num_embeddings, host.embedding_dim
+        yield _site(key, host, path, -1, *widths, layout=turned)
 
 
 def vocabulary_sites(model: Any) -> Iterator[Any]:
@@ -71,7 +73,9 @@ def norm_sites(model: Any) -> Iterator[Any]:
             if _is_norm(module) and id(module) not in seen:
                 seen.add(id(module))
                 key = SiteKey(stack.name, index, "norm", path.replace(".", "_"))
-                yield _norm(key, module, f"{block.path}.{path}", _number(model, stack, index))
+                number = _number(model, stack, index)
+                layout = "" if stack.layout == "streams" else stack.layout
+                yield _norm(key, module, f"{block.path}.{path}", number, layout)
         seen.update(id(module) for module in block.module.modules())
     first = model.row.stacks[0].name
     for path, module in model.base.named_modules():
@@ -88,9 +92,9 @@ def _is_norm(module: nn.Module) -> bool:
     return named and not other and weight is not None and weight.dim() == 1
 
 
-def _norm(key: SiteKey, module: Any, path: str, number: int) -> Any:
+def _norm(key: SiteKey, module: Any, path: str, number: int, layout: str = "") -> Any:
     width = module.weight.shape[0]
-    return _site(key, module, path, number, width, width)
+    return _site(key, module, path, number, width, width, layout=layout)
 
 
 def expert_sites(model: Any) -> Iterator[Any]:

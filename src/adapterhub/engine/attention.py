@@ -19,6 +19,7 @@ from torch import nn
 from transformers import AttentionInterface
 
 from adapterhub.context import local
+from adapterhub.engine.evaluate import run_on_keys
 from adapterhub.errors import CompositionError
 
 NAME = "adapterhub"
@@ -124,7 +125,7 @@ def attend(
     if node is None:
         return function(module, query, key, value, attention_mask, **kwargs)
     family = node.family
-    state = node.run(family.begin(key, noted, query.shape[2]), slot)
+    state = run_on_keys(node, slot, key, family.begin(key, noted, query.shape[2]))
     prefix = state.k.shape[2]
     if not prefix:
         return function(module, query, key, value, attention_mask, **kwargs)

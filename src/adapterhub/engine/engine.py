@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 
 from adapterhub.architectures import ResolvedModel, Row, SiteKey, resolve
 from adapterhub.architectures.structure import on_interface, scores_inline
-from adapterhub.composition import AdapterCompositionBlock, Fuse, Route, names_in, width
+from adapterhub.composition import AdapterCompositionBlock, Fuse, Route, Stack, names_in, width
 from adapterhub.context import Context, current, using
 from adapterhub.engine import evaluate
 from adapterhub.engine.boundary import (
@@ -261,7 +261,16 @@ class Engine:
             hooks[slot.index] = slot.needs(list(node.modules))
         located = any(node.family.needs_positions for _, node in nodes)
         prompts = tuple((slot, node) for slot, node in nodes if node.family.prompts)
-        return Plan(tree, skip_layers, tuple(nodes), hooks, width(tree), located, prompts)
+        return Plan(
+            tree,
+            skip_layers,
+            tuple(nodes),
+            hooks,
+            width(tree),
+            located=located,
+            composed=any(not isinstance(block, Stack) for block in _walk(tree)) or len(names) > 1,
+            prompts=prompts,
+        )
 
     def _fusion_of(self, slot: Slot, block: Fuse) -> nn.Module | None:
         record = self.fusions.get(block.name)

@@ -155,7 +155,12 @@ class PartsNode(Block):
         wanted = sum(self.sizes)
         if wanted == total:
             return self.sizes
-        if self.axis == 0 and local.ctx.expandable and total % wanted == 0:
+        ctx = local.ctx
+        if (
+            self.axis == 0
+            and total % wanted == 0
+            and (ctx.expandable or total == wanted * ctx.finer)
+        ):
             return [size * (total // wanted) for size in self.sizes]
         what, where = ("BatchSplit", "rows") if self.axis == 0 else ("Split", "positions")
         _expect_rows(what, self.axis, total, slot)
@@ -269,7 +274,8 @@ def routed_rows(batch: int, children: int, device: torch.device) -> torch.Tensor
             "adapter_rows=[...] (one index or name a row) or use `with model.adapter_routing(rows):`."
         )
     if rows.shape[0] != batch:
-        if not ctx.expandable or batch % rows.shape[0]:
+        finer = batch == rows.shape[0] * ctx.finer
+        if not (ctx.expandable or finer) or batch % rows.shape[0]:
             raise CompositionError(
                 f"adapter_rows has {rows.shape[0]} entries for a batch of {batch} rows; pass one a row."
             )
@@ -374,5 +380,31 @@ def finish(node: PlanNode, slot: Any) -> PlanNode:
     elif isinstance(inner, Leaf) and alone is not None:
         node.act = partial(alone, inner.module, slot)
     else:
-        node.act = partial(node.evaluate, slot)
+        node.act = partial(_by_rows, node, slot)
     return node
+
+
+def run_on_keys(node: PlanNode, slot: Any, key: torch.Tensor, state: Any) -> Any:
+    """Run a plan on keys and values, whose rows may be windows of those of the batch."""
+    ctx = local.ctx
+    if ctx.batch is None or key.shape[0] % ctx.batch:
+        return node.run(state, slot)
+    ctx.finer = key.shape[0] // ctx.batch
+    try:
+        return node.run(state, slot)
+    finally:
+        ctx.finer = 1
+
+
+def _by_rows(node: PlanNode, slot: Any, h: torch.Tensor, x: torch.Tensor | None) -> torch.Tensor:
+    """Evaluate a plan on a host's output whose first axis may be finer than the batch.
+
+    Models put the tokens of all rows into one axis (OPT, mixtures of experts), or cut each row into
+    windows (Swin). Either way those of one row lie together, so the rows can be put together again.
+    """
+    batch = local.ctx.batch
+    if batch is None or (h.shape[0] == batch and h.dim() > 2) or h.shape[0] % batch:
+        return node.evaluate(slot, h, x)
+    rows = h.reshape(batch, -1, h.shape[-1])
+    given = None if x is None else x.reshape(batch, -1, x.shape[-1])
+    return node.evaluate(slot, rows, given).reshape(h.shape)

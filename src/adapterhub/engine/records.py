@@ -58,6 +58,7 @@ class Plan:
         hooks: (slot, hook kinds) of the same places.
         width: channels of Parallel.
         prompts: (slot, node) of those that are positions before the input.
+        composed: at some place more than one adapter acts, so that blocks have to tell rows apart.
         located: some adapter has to know positions (padding, cache).
     """
 
@@ -67,4 +68,5 @@ class Plan:
     hooks: dict[int, frozenset[str]]
     width: int
     located: bool = False
+    composed: bool = False
     prompts: tuple[tuple[Slot, Any], ...] = ()

@@ -19,6 +19,7 @@ from adapterhub.architectures import ResolvedSite
 from adapterhub.architectures.structure import on_interface
 from adapterhub.context import local
 from adapterhub.engine.attention import ConfigView, attend, bias_change
+from adapterhub.engine.evaluate import run_on_keys
 from adapterhub.engine.inline import Inline
 from adapterhub.engine.places import placed
 from adapterhub.engine.projected import Projected
@@ -262,7 +263,7 @@ class Slot(nn.Module):
 
         def prefix(key: torch.Tensor) -> Any:
             noted = ctx.residuals.pop(self.index, None)
-            state = node.run(node.family.begin(key, noted, key.shape[2]), self)
+            state = run_on_keys(node, self, key, node.family.begin(key, noted, key.shape[2]))
             if state.valid is not None and state.valid.dim() == 3:
                 raise CompositionError(
                     f"Split at {site.key}: {type(module).__name__} computes its scores itself, and there a "
@@ -481,9 +482,10 @@ def _streams(
 def _cached(module: nn.Module, given: Iterable[Any]) -> Iterator[torch.Tensor]:
     """Yield the keys and values that an attention finds in its caches, as cross-attentions do."""
     number = getattr(module, "layer_idx", None)
+    if not isinstance(number, int):
+        return
     for cache in given:
-        parts = [cache, *(getattr(cache, f"{kind}_attention_cache", None) for kind in _CACHES)]
-        for part in parts if isinstance(number, int) else ():
+        for part in (cache, *(getattr(cache, f"{kind}_attention_cache", None) for kind in _CACHES)):
             layers = getattr(part, "layers", None)
             if isinstance(layers, list) and number < len(layers):
                 pair = (getattr(layers[number], name, None) for name in ("keys", "values"))
