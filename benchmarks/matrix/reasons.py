@@ -56,6 +56,11 @@ REASONS = {
         r"Prompt tuning before the first block of .* cannot widen its",
         "The mask given is not over positions.",
     ),
+    "prompt-gaps": Reason(
+        r"Prompts of different length in one batch leave gaps",
+        "The model pools its first position and looks at distances between positions as they lie; a gap can "
+        "be neither at the front nor between.",
+    ),
     "prompt-lengths": Reason(
         r"Prompts of different length in one batch need an attention mask",
         "Prompts of unequal length in one batch are hidden from shorter rows by the attention "

@@ -153,6 +153,12 @@ def prepare(
         made.mask, made.longer = mask, made.widen(mask)
         kwargs["attention_mask"] = made.longer
     site = slot.site
+    if known and not bool(made.valid.all()) and _pools_and_measures(owner):  # type: ignore[union-attr]
+        raise CompositionError(
+            "Prompts of different length in one batch leave gaps, which may lie neither before the position "
+            f"that {type(owner).__name__} pools nor between positions whose distance it looks at; use "
+            "prompts of one length, without rows that have none."
+        )
     if site.insert_after is not None or site.insert_before is not None:
         ctx.prompts[slot.index] = made
         if (
@@ -193,6 +199,12 @@ def prepare(
             [types[:, : made.at], types.new_zeros(types.shape[0], length), types[:, made.at :]], 1
         )
     return (), kwargs
+
+
+def _pools_and_measures(owner: nn.Module) -> bool:
+    """Whether a model pools its first position, and looks at distances between positions as they lie."""
+    pooled = getattr(owner, "pooler", None) is not None
+    return pooled and any("relative_attention_bias" in name for name, _ in owner.named_modules())
 
 
 def _numbers_itself(owner: nn.Module) -> bool:
