@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from adapterhub.cli import hub_folder
 from adapterhub.errors import AdapterHubError, did_you_mean
 
 if TYPE_CHECKING:
@@ -37,7 +38,8 @@ ArchitectureFilter = Annotated[
 ]
 OwnerFilter = Annotated[str | None, typer.Option(help="Who published it.")]
 
-group = typer.Typer(no_args_is_help=True, help="Create, check and list a hub folder.")
+group = typer.Typer(no_args_is_help=True, help="Create, check, list, import and show a hub folder.")
+hub_folder.register(group)
 
 
 def register(app: typer.Typer) -> None:
@@ -274,14 +276,20 @@ def hub_init(
     path: Annotated[Path | None, typer.Argument(help="Folder; see --hub for the default.")] = None,
     name: Annotated[str | None, typer.Option(help="Name shown to people.")] = None,
     description: Annotated[str, typer.Option(help="What the hub is for.")] = "",
+    workflow: Annotated[
+        bool, typer.Option(help="Write a GitHub Actions workflow that checks and shows the hub.")
+    ] = True,
     hub: HubOption = None,
 ) -> None:
     """Make a new folder (or a folder of cards) a hub to publish to."""
     from adapterhub.hub import Hub
+    from adapterhub.hub.static.workflow import WORKFLOW_PATH, write_workflow
 
     with _errors():
         made = Hub.init(path or hub, name=name, description=description)
         typer.echo(f"Hub {made.name} is ready at {made.path}")
+        if workflow and write_workflow(made.path):
+            typer.echo(f"On GitHub, {WORKFLOW_PATH} checks its cards and publishes its pages.")
 
 
 @group.command("check")

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from adapterhub.errors import HubError
-from adapterhub.hub.confighash import integral
+from adapterhub.hub.confighash import HASH_PATTERN, integral
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,11 @@ class AdapterVersion:
 
 @dataclass(frozen=True)
 class AdapterCard:
-    """One adapter with all its versions, as its card states it."""
+    """One adapter with all its versions, as its card states it.
+
+    ``old_hashes`` (the key ``x-config-hashes``) are configuration hashes under which it was known
+    before its card was mended.
+    """
 
     owner: str
     stem: str
@@ -138,6 +142,7 @@ class AdapterCard:
     twitter: str | None
     citation: str | None
     path: str
+    old_hashes: tuple[str, ...] = ()
 
     def find_version(self, name: str) -> AdapterVersion | None:
         """Return the version of that name."""
@@ -157,6 +162,11 @@ def _text(card: Mapping[str, Any], key: str) -> str | None:
 
 def _number(value: Any) -> float | None:
     return value if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+
+def _hashes(value: Any) -> tuple[str, ...]:
+    several = value if isinstance(value, list) else ()
+    return tuple(x for x in several if isinstance(x, str) and HASH_PATTERN.fullmatch(x))
 
 
 def task_card(card: Mapping[str, Any], type_: str, path: str) -> TaskCard:
@@ -280,4 +290,5 @@ def adapter_card(card: Mapping[str, Any], owner: str, stem: str, path: str) -> A
         twitter=texts["twitter"],
         citation=_text(card, "citation"),
         path=path,
+        old_hashes=_hashes(card.get("x-config-hashes")),
     )

@@ -178,7 +178,7 @@ class Catalogue:
             languages=languages,
             version=chosen or card.versions[0],
             metric=subtask.metric if subtask else None,
-            hashes=config_hashes(config, old),
+            hashes=config_hashes(config, old) | frozenset(card.old_hashes),
         )
 
     def facets(self) -> dict[str, Counter[str]]:

@@ -84,44 +84,64 @@ def _texts(catalogue: Catalogue, entry: Entry) -> list[tuple[float, str]]:
     ]
 
 
-def rank(catalogue: Catalogue, entries: Iterable[Entry], query: str) -> list[Entry]:
-    """Return those of *entries* that contain every word of *query*, best first.
+class WordIndex:
+    """The words of some adapters, taken apart once for any number of questions.
 
-    Ties are broken by: files are here, marked as default, then the identifier.
+    Args:
+        catalogue: where their tasks and subtasks are described.
+        entries: the adapters.
     """
-    entries = list(entries)
-    weights: list[dict[str, float]] = []
-    holders: dict[str, list[int]] = defaultdict(list)
-    for index, entry in enumerate(entries):
-        found: dict[str, float] = {}
-        for weight, text in _texts(catalogue, entry):
-            for word in words(text):
-                found[word] = max(found.get(word, 0.0), weight)
-        weights.append(found)
-        for word in found:
-            holders[word].append(index)
-    scores = [0.0] * len(entries)
-    alive = set(range(len(entries)))
-    # Split at blanks and slashes only, so that sst-2 stays one word of the question.
-    for query_word in [part for part in re.split(r"[\s/@,]+", query.casefold()) if part]:
+
+    def __init__(self, catalogue: Catalogue, entries: Iterable[Entry]) -> None:
+        self._entries = list(entries)
+        self._weights: list[dict[str, float]] = []
+        self._holders: dict[str, list[int]] = defaultdict(list)
+        for index, entry in enumerate(self._entries):
+            found: dict[str, float] = {}
+            for weight, text in _texts(catalogue, entry):
+                for word in words(text):
+                    found[word] = max(found.get(word, 0.0), weight)
+            self._weights.append(found)
+            for word in found:
+                self._holders[word].append(index)
+
+    def rank(self, query: str) -> list[Entry]:
+        """Return the adapters that contain every word of *query*, best first.
+
+        Ties are broken by: files are here, marked as default, then the identifier.
+        """
+        scores = [0.0] * len(self._entries)
+        alive = set(range(len(self._entries)))
+        # Split at blanks and slashes only, so that sst-2 stays one word of the question.
+        for query_word in [part for part in re.split(r"[\s/@,]+", query.casefold()) if part]:
+            best = self._best(query_word)
+            alive &= best.keys()
+            for index in alive:
+                scores[index] += best[index]
+
+        def order(index: int) -> tuple[float, bool, bool, str]:
+            entry = self._entries[index]
+            return (-scores[index], not entry.available, not entry.card.default, entry.identifier)
+
+        return [self._entries[index] for index in sorted(alive, key=order)]
+
+    def _best(self, query_word: str) -> dict[int, float]:
+        """Return how well each adapter that has the word has it."""
         best: dict[int, float] = {}
         # A typing error is assumed only if the word as typed is nowhere: "bart" is not "bert".
         for measure in (likeness, misspelt):
-            for word, indices in holders.items():
+            for word, indices in self._holders.items():
                 quality = measure(query_word, word)
                 for index in indices if quality else ():
-                    best[index] = max(best.get(index, 0.0), quality * weights[index][word])
+                    best[index] = max(best.get(index, 0.0), quality * self._weights[index][word])
             if best:
                 break
-        alive &= best.keys()
-        for index in alive:
-            scores[index] += best[index]
+        return best
 
-    def order(index: int) -> tuple[float, bool, bool, str]:
-        entry = entries[index]
-        return (-scores[index], not entry.available, not entry.card.default, entry.identifier)
 
-    return [entries[index] for index in sorted(alive, key=order)]
+def rank(catalogue: Catalogue, entries: Iterable[Entry], query: str) -> list[Entry]:
+    """Return those of *entries* that contain every word of *query*; see :meth:`WordIndex.rank`."""
+    return WordIndex(catalogue, entries).rank(query)
 
 
 def filters(

@@ -1,0 +1,63 @@
+"""Two to four adapters side by side."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+from adapterhub.errors import HubError
+from adapterhub.hub.identifier import AdapterKey, parse_identifier
+from adapterhub.hub.languages import language_name
+from adapterhub.hub.web import links, pages
+from adapterhub.hub.web.source import Detail, Source
+from adapterhub.hub.web.text import file_size, number
+
+MOST = 4
+_STATUS = {"checked": "verified", "problem": "check failed", "elsewhere": "files elsewhere"}
+
+
+def figures(detail: Detail) -> tuple[tuple[str, str], ...]:
+    """Return what is worth comparing of an adapter, as label and text; unknown values are left out."""
+    adapter = detail.adapter
+    pairs = [
+        ("Task", adapter.task_name),
+        ("Dataset", adapter.subtask_name),
+        ("Base model", adapter.base_model),
+        ("Architecture", adapter.architecture),
+        (adapter.metric or "Score", None if adapter.score is None else number(adapter.score)),
+        ("Parameters", None if adapter.parameters is None else number(adapter.parameters)),
+        ("Size", None if adapter.size is None else file_size(adapter.size)),
+        ("Languages", ", ".join(language_name(code) for code in adapter.languages)),
+        ("Licence", adapter.license),
+        ("Prediction head", "yes" if adapter.head else "no"),
+        ("Format", _STATUS[adapter.status]),
+        ("Published", (adapter.published or "")[:10]),
+    ]
+    pairs += [(f"config.{key}", json.dumps(value)) for key, value in detail.config.items()]
+    return tuple((label, value) for label, value in pairs if value)
+
+
+def compare_page(source: Source, asked: Sequence[str]) -> pages.ComparePage:
+    """Put the adapters with these identifiers side by side; unknown ones are left out."""
+    details: list[Detail] = []
+    for text in list(dict.fromkeys(asked))[:MOST]:
+        try:
+            key = parse_identifier(text)
+        except HubError:
+            continue
+        found = source.detail(key.owner, key.stem) if isinstance(key, AdapterKey) else None
+        if found is not None:
+            details.append(found)
+    tables = [dict(figures(detail)) for detail in details]
+    labels = dict.fromkeys(label for table in tables for label in table)
+    rows = [pages.Row(label, tuple(table.get(label) for table in tables)) for label in labels]
+    return pages.ComparePage(
+        path=links.COMPARE,
+        title="Compare adapters",
+        hub=source.hub(),
+        template="compare.html",
+        adapters=[detail.adapter for detail in details],
+        # Settings that are the same everywhere say nothing here.
+        rows=[row for row in rows if not (row.same and row.label.startswith("config."))],
+        asked=[text[:200] for text in asked[:MOST]],
+    )

@@ -1,0 +1,200 @@
+"""From an address to an answer: which page it is, what is on it, as HTML or JSON."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import math
+import mimetypes
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from importlib.resources import files
+from typing import Any
+from urllib.parse import parse_qs, unquote
+
+from adapterhub._version import __version__
+from adapterhub.hub.web import links, routes
+from adapterhub.hub.web.pages import Missing, Page
+from adapterhub.hub.web.source import Source
+
+#: Pages run no script but our own, take styles and images from here only, and are in no frame.
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
+    "connect-src 'self'; form-action 'self'; base-uri 'none'"
+)
+HEADERS: Mapping[str, str] = {
+    "Content-Security-Policy": f"{POLICY}; frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+}
+ASSETS = ("site.css", "site.js", "search.js", "icon.svg")
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What to send back."""
+
+    status: int
+    content_type: str
+    body: bytes
+    headers: Mapping[str, str] = field(default_factory=lambda: HEADERS)
+
+
+class Site:
+    """All pages of a hub.
+
+    Args:
+        source: where the records come from.
+        static: whether the pages lie on a server that cannot search; a script in the page then does.
+    """
+
+    def __init__(self, source: Source, *, static: bool = False) -> None:
+        self.source, self.static = source, static
+
+    def answer(self, path: str, query: str = "") -> Answer:
+        """Return the page, its JSON twin (``.../index.json``) or an asset.
+
+        Args:
+            path: the raw path below the root, without the leading slash, percent-encoded.
+            query: the query string.
+        """
+        if path.startswith("assets/"):
+            return self._asset(path.removeprefix("assets/"))
+        twin = path == links.TWIN or path.endswith("/" + links.TWIN)
+        place = path.removesuffix(links.TWIN)
+        page = self.page(place, query)
+        status = 200
+        if page is None:
+            page, status = routes.missing(self.source, place), 404
+        if twin:
+            return Answer(status, "application/json", twin_of(page))
+        return Answer(status, "text/html; charset=utf-8", self.render(page))
+
+    def page(self, path: str, query: str = "") -> Page | None:
+        """Return what is on the page at *path*, or ``None``."""
+        if path and not path.endswith("/"):
+            return None
+        parts = [unquote(part).replace("~", "/") for part in path.split("/")[:-1]]
+        return routes.page(self.source, path, parts, parse_qs(query, max_num_fields=200), query)
+
+    def paths(self) -> Iterator[str]:
+        """Yield the address of every page."""
+        return routes.paths(self.source)
+
+    def render(self, page: Page, root: str | None = None) -> bytes:
+        """Return a page as HTML; *root* is the way to the root where it does not follow from the path."""
+        template = _environment().get_template(page.template)
+        html = template.render(
+            page=page,
+            hub=page.hub,
+            root=links.root_of(page.path) if root is None else root,
+            static=self.static,
+            policy=POLICY,
+            version=__version__,
+            assets=asset_names(),
+            missing=isinstance(page, Missing),
+        )
+        return html.encode()
+
+    def _asset(self, name: str) -> Answer:
+        real = {hashed: plain for plain, hashed in asset_names().items()}.get(name)
+        if real is None:
+            return Answer(404, "text/plain; charset=utf-8", b"not found\n")
+        kind = mimetypes.guess_type(real)[0] or "application/octet-stream"
+        kind = "text/javascript" if real.endswith(".js") else kind
+        cached = {**HEADERS, "Cache-Control": "public, max-age=31536000, immutable"}
+        return Answer(200, kind, asset(real), cached)
+
+
+@cache
+def asset(name: str) -> bytes:
+    """Return the content of one of ``ASSETS``."""
+    return files("adapterhub.hub.web").joinpath("assets").joinpath(name).read_bytes()
+
+
+@cache
+def asset_names() -> dict[str, str]:
+    """Return the published name of each asset, which changes with its content."""
+    result = {}
+    for name in ASSETS:
+        stem, _, suffix = name.rpartition(".")
+        result[name] = f"{stem}.{hashlib.sha256(asset(name)).hexdigest()[:10]}.{suffix}"
+    return result
+
+
+def twin_of(page: Page) -> bytes:
+    """Return a page's record as JSON."""
+    data = _plain(page)
+    del data["template"]
+    return (json.dumps(data, ensure_ascii=False, sort_keys=True) + "\n").encode()
+
+
+def _plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+_LABELS = {
+    "type": {"text_task": "Tasks", "text_lang": "Languages"},
+    "format": {"adapterhub": "AdapterHub", "peft": "PEFT", "archive": "zip archive"},
+    "status": {
+        "checked": "Format verified",
+        "problem": "Check failed",
+        "elsewhere": "Files elsewhere",
+    },
+    "size": {
+        "1MB": "up to 1 MB",
+        "10MB": "up to 10 MB",
+        "100MB": "up to 100 MB",
+        "larger": "over 100 MB",
+    },
+}
+
+
+def facet_label(value: str, facet: str) -> str:
+    """Return a facet's value for people."""
+    from adapterhub.hub.languages import language_name
+
+    if facet == "language":
+        return language_name(value)
+    return _LABELS.get(facet, {}).get(value, value)
+
+
+@cache
+def _environment() -> Any:
+    from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+
+    from adapterhub.hub.languages import language_name
+    from adapterhub.hub.web import compare, query, text
+
+    environment = Environment(
+        loader=PackageLoader("adapterhub.hub.web", "templates"),
+        autoescape=select_autoescape(default=True, default_for_string=True),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(
+        markdown=text.markdown,
+        plain=text.plain,
+        safe_link=text.safe_link,
+        number=text.number,
+        short=text.short_number,
+        size=text.file_size,
+        language=language_name,
+        pretty=lambda value: json.dumps(_plain(value), indent=2, ensure_ascii=False),
+        tensor=compare.describe,
+        facet=facet_label,
+        method=text.method_title,
+    )
+    environment.globals.update(links=links, FACETS=query.FACETS, SORTS=query.SORTS)
+    return environment
