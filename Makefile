@@ -8,7 +8,7 @@ INSTALL := $(BIN)/pip install --quiet --constraint constraints.txt
 
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: demo test test-fast lint types wheel clean
+.PHONY: demo test test-fast lint types wheel clients clean
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
@@ -30,7 +30,18 @@ $(VENV)/.dev: $(VENV)/.torch pyproject.toml
 demo: $(VENV)/.demo  ## train, publish, find, load and compose adapters on real text
 	$(BIN)/adapterhub demo $(ARGS)
 
-test: $(VENV)/.dev  ## all tests
+# Other versions of the programs that talk to a hub server, each in a folder of its own: the tests put
+# one in front of a child process. Without them those tests are skipped.
+clients: $(VENV)/.clients
+$(VENV)/.clients: $(VENV)/.dev
+	$(BIN)/pip install --quiet --upgrade --target build/clients/huggingface_hub-0.36 'huggingface_hub==0.36.2'
+	$(BIN)/pip install --quiet --upgrade --target build/clients/huggingface_hub-1 'huggingface_hub==1.33.0'
+	$(BIN)/pip install --quiet --upgrade --target build/clients/peft --no-deps peft
+	$(BIN)/pip install --quiet --upgrade --target build/clients/adapters --no-deps 'adapters==1.3.0' \
+		'transformers==4.57.6' 'huggingface_hub==0.36.2' 'tokenizers==0.22.1' 'requests'
+	@touch $@
+
+test: $(VENV)/.dev $(VENV)/.clients  ## all tests
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
 test-fast: $(VENV)/.dev  ## the tests that take under three minutes together

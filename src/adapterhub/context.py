@@ -39,11 +39,11 @@ class Context:
     """
 
     __slots__ = (
-        "finer",
         "batch",
         "cache",
         "collect",
         "expandable",
+        "finer",
         "heads",
         "open",
         "opened_by",

@@ -10,7 +10,7 @@ from typer.core import TyperGroup
 from adapterhub._version import __version__
 from adapterhub.errors import did_you_mean
 
-GROUPS = ("demo", "train", "evaluate", "predict", "inspect", "info", "hub")
+GROUPS = ("demo", "train", "evaluate", "predict", "inspect", "info", "hub", "serve", "push")
 
 
 class _Group(TyperGroup):

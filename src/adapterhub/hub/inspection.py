@@ -164,20 +164,27 @@ def _check_config(path: Path, result: Inspection) -> None:
             f"{CONFIG_FILE} is one of PEFT; load the folder in this library and save_adapter it"
         )
         return
+    result.problems += [f"{CONFIG_FILE}: {problem}" for problem in info_problems(info)]
+
+
+def info_problems(info: Mapping[str, Any]) -> list[str]:
+    """Return what is wrong with the content of an ``adapter_config.json`` of the AdapterHub format."""
+    problems = []
     config = info.get("config")
     if not isinstance(config, dict) or not config:
-        result.problems.append(f"{CONFIG_FILE}: 'config' must be an object with the full settings")
+        problems.append("'config' must be an object with the full settings")
     else:
-        result.problems += [f"{CONFIG_FILE}: {p}" for p in config_problems(config)]
+        problems += config_problems(config)
     for key in ("model_type", "name"):
         if not isinstance(info.get(key), str) or not info[key]:
-            result.problems.append(f"{CONFIG_FILE}: {key!r} must be text")
+            problems.append(f"{key!r} must be text")
     for key in ("model_class", "model_name", "version"):
         if not isinstance(info.get(key), str | None):
-            result.problems.append(f"{CONFIG_FILE}: {key!r} must be text")
+            problems.append(f"{key!r} must be text")
     hidden = info.get("hidden_size")
     if hidden is not None and (not isinstance(hidden, int) or hidden is True or hidden < 1):
-        result.problems.append(f"{CONFIG_FILE}: 'hidden_size' must be a positive whole number")
+        problems.append("'hidden_size' must be a positive whole number")
+    return problems
 
 
 def config_problems(config: Mapping[str, Any], prefix: str = "config") -> list[str]:
@@ -210,13 +217,20 @@ def config_problems(config: Mapping[str, Any], prefix: str = "config") -> list[s
 
 def _check_readme(path: Path, result: Inspection) -> None:
     """Read the YAML front matter of the README, if there is any."""
-    text = path.read_text(encoding="utf-8-sig").replace("\r\n", "\n")
-    if not text.startswith("---\n"):
-        return
-    block, end, _ = text[4:].partition("\n---")
-    if not end:
-        return
     try:
-        result.front_matter = cardfile.loads(block + "\n") if block.strip() else {}
+        result.front_matter = read_front_matter(path.read_text(encoding="utf-8-sig"))
     except HubError as error:
         result.problems.append(f"README.md: the block between the --- lines: {error}")
+
+
+def read_front_matter(text: str) -> dict[str, Any]:
+    """Return the YAML block between ``---`` lines at the top of a README; empty if there is none.
+
+    Raises:
+        HubError: If the block is not acceptable YAML; see :func:`adapterhub.hub.cardfile.loads`.
+    """
+    text = text.replace("\r\n", "\n")
+    if not text.startswith("---\n"):
+        return {}
+    block, end, _ = text[4:].partition("\n---")
+    return cardfile.loads(block + "\n") if end and block.strip() else {}

@@ -1,0 +1,210 @@
+"""The web application: from a request to an endpoint, and from what happens there to an answer."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import time
+import uuid
+from typing import Any
+
+from anyio import fail_after
+from anyio.to_thread import run_sync
+from sqlalchemy.exc import OperationalError
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.types import Message, Receive, Scope, Send
+
+from adapterhub.errors import HubError
+from adapterhub.hub.server import admin, hf_files, hf_info, hf_refs, hf_repos, hf_upload, ops
+from adapterhub.hub.server.answers import SAFE_HEADERS, Json, refusal
+from adapterhub.hub.server.call import Call, read_body
+from adapterhub.hub.server.identity import identify
+from adapterhub.hub.server.routing import Route, Table
+from adapterhub.hub.server.service import Service
+from adapterhub.hub.store.refusals import Malformed, Missing, Refusal, RepoMissing
+
+log = logging.getLogger("adapterhub.hub.request")
+
+#: hf_info comes after the more specific routes below a repository.
+_TABLE = Table(
+    [
+        ops.ROUTES,
+        hf_repos.ROUTES,
+        hf_files.ROUTES,
+        hf_upload.ROUTES,
+        hf_refs.ROUTES,
+        admin.ROUTES,
+        hf_info.ROUTES,
+    ]
+)
+_OTHER_KINDS = ("/api/datasets/", "/api/spaces/", "/datasets/", "/spaces/", "/api/models/")
+_DRAIN_SECONDS = 20.0
+_DRAIN_BYTES = 64 << 20
+
+
+class NotAllowed(Refusal):
+    """The address exists, but not for this method."""
+
+    status = 405
+
+
+class Busy(Refusal):
+    """The database or the disk does not answer; clients try again by themselves."""
+
+    status = 503
+
+
+class HubApp:
+    """The ASGI application of one hub."""
+
+    def __init__(self, service: Service) -> None:
+        self.service = service
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await _lifespan(receive, send)
+            return
+        if scope["type"] != "http":
+            return
+        await _Exchange(self.service, scope, receive, send).run()
+
+
+async def _lifespan(receive: Receive, send: Send) -> None:
+    while True:
+        message = await receive()
+        await send({"type": f"{message['type']}.complete"})
+        if message["type"] == "lifespan.shutdown":
+            return
+
+
+class _Exchange:
+    """One request and its answer, with what the log and the metrics say about it."""
+
+    def __init__(self, service: Service, scope: Scope, receive: Receive, send: Send) -> None:
+        self.service, self.scope = service, scope
+        self._receive, self._send = receive, send
+        self._body_ended = scope["method"] in ("GET", "HEAD")
+        self.request = Request(scope, self.receive)
+        self.id = uuid.uuid4().hex[:16]
+        self.route: Route | None = None
+        self.who = ""
+        self.status = 0
+
+    async def receive(self) -> Message:
+        """Take the next message of the client, and notice the end of the body."""
+        message = await self._receive()
+        self._body_ended = message["type"] != "http.request" or not message.get("more_body")
+        return message
+
+    async def send(self, message: Message) -> None:
+        """Pass a message on, with the headers that every answer has."""
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            present = {name for name, _ in message["headers"]}
+            extra = {**SAFE_HEADERS, "X-Request-Id": self.id}
+            message["headers"] = [
+                *message["headers"],
+                *(
+                    (k.lower().encode(), v.encode())
+                    for k, v in extra.items()
+                    if k.lower().encode() not in present
+                ),
+            ]
+        await self._send(message)
+
+    async def run(self) -> None:
+        began = time.monotonic()
+        try:
+            response = await self._answer()
+            await response(self.scope, self.receive, self.send)
+        except ClientDisconnect:
+            self.status = self.status or 499
+        except Exception:
+            log.exception("an answer broke off", extra={"request": self.id})
+            raise
+        finally:
+            self._note(time.monotonic() - began)
+
+    async def _answer(self) -> Response:
+        try:
+            return await self._call()
+        except Refusal as error:
+            await self._drain()
+            return refusal(error)
+        except HubError as error:
+            await self._drain()
+            return refusal(Malformed(str(error)))
+        except OperationalError:
+            log.exception("the database does not answer", extra={"request": self.id})
+            return refusal(
+                Busy("The hub cannot reach its database; try again.", headers={"Retry-After": "5"})
+            )
+        except OSError as error:
+            log.exception("the disk or network failed", extra={"request": self.id})
+            return refusal(
+                Busy(f"The hub has a problem with its storage ({error.strerror}); try again later.")
+            )
+        except ClientDisconnect:
+            raise
+        except Exception:
+            log.exception("unexpected error", extra={"request": self.id})
+            text = f"This is a fault of the hub, noted under {self.id}."
+            return Json({"error": text}, status_code=500, headers={"X-Error-Message": text})
+
+    async def _call(self) -> Response:
+        raw_path: bytes = self.scope.get("raw_path") or self.scope["path"].encode()
+        self.route, parts, known = _TABLE.find(self.request.method, raw_path)
+        if self.route is None:
+            raise _no_route(self.request.url.path, known)
+        address = self.request.client.host if self.request.client else ""
+        header = self.request.headers.get("authorization")
+        caller = await run_sync(
+            identify, self.service.database, self.service.guesses, header, address
+        )
+        self.who = caller.name
+        if inspect.iscoroutinefunction(self.route.endpoint):
+            return await self.route.endpoint(Call(self.request, self.service, caller, parts))
+        body = b"" if self.request.method in ("GET", "HEAD") else await read_body(self.request)
+        return await run_sync(
+            self.route.endpoint, Call(self.request, self.service, caller, parts, body)
+        )
+
+    async def _drain(self) -> None:
+        """Read the rest of a refused body: a client that still sends would not read the answer."""
+        left = _DRAIN_BYTES
+        try:
+            with fail_after(_DRAIN_SECONDS):
+                while left > 0 and not self._body_ended:
+                    left -= len((await self.receive()).get("body", b""))
+        except TimeoutError:
+            return
+
+    def _note(self, seconds: float) -> None:
+        pattern = self.route.pattern if self.route else "none"
+        metrics = self.service.metrics
+        metrics.requests.labels(self.request.method, pattern, str(self.status)).inc()
+        metrics.seconds.labels(pattern).observe(seconds)
+        extra: dict[str, Any] = {
+            "request": self.id,
+            "method": self.request.method,
+            # Without the query, in which signed addresses carry their signature.
+            "path": self.request.url.path,
+            "status": self.status,
+            "ms": round(seconds * 1000, 1),
+            "user": self.who,
+            "address": self.request.client.host if self.request.client else "",
+        }
+        log.info("%s %s %s", self.request.method, self.request.url.path, self.status, extra=extra)
+
+
+def _no_route(path: str, known: tuple[str, ...]) -> Refusal:
+    if known:
+        return NotAllowed(
+            f"{path[:200]} knows only {', '.join(known)}", headers={"Allow": ", ".join(known)}
+        )
+    if path.startswith(_OTHER_KINDS) or "/resolve/" in path:
+        return RepoMissing(
+            "Repository not found: this hub holds adapters as models called owner/name."
+        )
+    return Missing(f"there is nothing at {path[:200]}")

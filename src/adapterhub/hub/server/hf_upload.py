@@ -1,0 +1,337 @@
+"""The Hugging Face protocol: how files come in.
+
+A client asks how to send each file (``preupload``). Up to a limit the answer is ``regular``: the content
+comes within the commit. What is larger goes by LFS: a ``batch`` request gives a signed address, the
+content is ``PUT`` there, and the commit names its hash.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from anyio.to_thread import run_sync
+from starlette.requests import ClientDisconnect
+from starlette.responses import Response
+
+from adapterhub.hub.names import member_path_problems
+from adapterhub.hub.server import signed
+from adapterhub.hub.server.answers import Json, header_text
+from adapterhub.hub.server.call import Call
+from adapterhub.hub.server.ndjson import CommitReader, Line
+from adapterhub.hub.server.routing import Route, post, put
+from adapterhub.hub.sniff import SAVE_AS_SAFETENSORS, sniff
+from adapterhub.hub.store import commits, history, ledger
+from adapterhub.hub.store.commits import Change
+from adapterhub.hub.store.models import Commit, Repo
+from adapterhub.hub.store.refusals import (
+    Forbidden,
+    Malformed,
+    Missing,
+    TooLarge,
+    Unacceptable,
+    all_problems,
+)
+from adapterhub.hub.store.staging import Staged, Writer
+from adapterhub.hub.verify.convert import target_of
+from adapterhub.hub.verify.intake import Received
+
+_MAX_FILES = 256
+_SAMPLE = 512
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_PIECE = 1 << 20
+
+
+def preupload(call: Call) -> Response:
+    """Say for each file how it is to be sent, and what the hub has under its path.
+
+    Files that would be refused are refused here already, as far as name and first bytes tell.
+    """
+    _no_pull_requests(call)
+    wanted = call.json().get("files")
+    if not isinstance(wanted, list) or len(wanted) > _MAX_FILES:
+        raise Malformed(f"files must be a list of at most {_MAX_FILES}")
+    settings = call.service.settings
+    problems: list[str] = []
+    with call.service.database.read() as session:
+        seen = call.view(session, need="write")
+        commit = history.resolve(session, seen, call.parts["rev"])
+        known = {item.path: item for item in history.files(session, commit)}
+    answer = []
+    for item in wanted:
+        path, size, sample = _described(call, item)
+        problems += member_path_problems(path)
+        if not member_path_problems(path) and target_of(path) is None:  # those are converted
+            problems += _sample_problems(path, size, sample)
+        if size > settings.max_file:
+            raise TooLarge(
+                f"{path} has {size} bytes; this hub takes files of up to {settings.max_file}"
+            )
+        # Pickles are never stored, so they must come within the commit, where they are converted.
+        small = size <= settings.regular_limit or target_of(path) is not None
+        mode = "regular" if small else "lfs"
+        row: dict[str, Any] = {"path": path, "uploadMode": mode, "shouldIgnore": False}
+        if path in known:
+            row["oid"] = known[path].git_oid if mode == "regular" else known[path].sha256
+        answer.append(row)
+    if problems:
+        call.service.metrics.refused.inc()
+        raise all_problems("These files cannot be published", problems)
+    return Json({"files": answer, "commitOid": commit.id}, headers={"X-Repo-Commit": commit.id})
+
+
+def _described(call: Call, item: Any) -> tuple[str, int, bytes]:
+    if not isinstance(item, dict) or not isinstance(item.get("size"), int) or item["size"] < 0:
+        raise Malformed("each file needs path, size and sample")
+    try:
+        sample = base64.b64decode(call.text(item, "sample", "", 4096), validate=True)
+    except binascii.Error as error:
+        raise Malformed("sample is not base64") from error
+    return call.text(item, "path", limit=4096), item["size"], sample
+
+
+def _sample_problems(path: str, size: int, sample: bytes) -> list[str]:
+    """Look at the first bytes; a file that is not whole is only refused for what it surely is."""
+    if size <= len(sample):
+        with tempfile.TemporaryDirectory() as folder:
+            whole = Path(folder, "sample")
+            whole.write_bytes(sample)
+            return sniff(whole, path)[1]
+    with tempfile.TemporaryDirectory() as folder:
+        part = Path(folder, "sample")
+        part.write_bytes(sample[:_SAMPLE])
+        problems = sniff(part, path)[1]
+    return [line for line in problems if SAVE_AS_SAFETENSORS in line and " is a" in line]
+
+
+def _no_pull_requests(call: Call) -> None:
+    if call.flag("create_pr"):
+        raise Forbidden("This hub has no pull requests; commit to a branch of your own.")
+
+
+async def commit(call: Call) -> Response:
+    """Take a commit: read it as a stream, check it, store it, publish it."""
+    _no_pull_requests(call)
+    service, settings = call.service, call.service.settings
+    await run_sync(_require_write, call)
+    with service.staging.area() as folder:
+        reader = CommitReader(folder, max_file=settings.max_file, max_total=settings.max_commit)
+        try:
+            buffer = bytearray()
+            async for piece in call.request.stream():
+                service.metrics.received.inc(len(piece))
+                buffer += piece
+                if len(buffer) >= _PIECE:
+                    await run_sync(reader.feed, bytes(buffer))
+                    buffer.clear()
+            await run_sync(reader.feed, bytes(buffer))
+            lines = await run_sync(reader.finish)
+        except ClientDisconnect as error:
+            raise Malformed("the commit was not sent to its end") from error
+        finally:
+            reader.close()
+        return await run_sync(_accept, call, lines)
+
+
+def _require_write(call: Call) -> None:
+    """Refuse strangers before they send much."""
+    with call.service.database.read() as session:
+        call.view(session, need="write")
+
+
+def _accept(call: Call, lines: list[Line]) -> Response:
+    received = read_lines(call, lines)
+    try:
+        made = call.service.intake.commit(
+            call.caller,
+            call.parts["owner"],
+            call.parts["name"],
+            call.parts["rev"],
+            received,
+            check_now=call.service.settings.check_now,
+        )
+    except (Unacceptable, TooLarge):
+        call.service.metrics.refused.inc()
+        raise
+    return _committed(call, made, [path for path in received.staged if target_of(path)])
+
+
+def _committed(call: Call, made: Commit, converted: list[str]) -> Response:
+    with call.service.database.read() as session:
+        full_name = call.view(session).repo.full_name
+    headers = {"X-Repo-Commit": made.id}
+    if converted:
+        text = (
+            f"{', '.join(converted)} was converted to safetensors, load with use_safetensors=True"
+        )
+        headers["X-HF-Warning"] = header_text(f"Converted; {text}")
+    if made.status in ("held", "rejected"):
+        text = f"commit {made.id[:8]} is stored, but only you see it: {made.reason}"
+        headers["X-HF-Warning"] = header_text("Not published; " + text.replace(";", ","))
+    return Json(
+        {
+            "success": True,
+            "commitUrl": call.repo_url(full_name, "commit", made.id),
+            "commitOid": made.id,
+            "status": made.status,
+            "hookOutput": "",
+        },
+        headers=headers,
+    )
+
+
+def read_lines(call: Call, lines: list[Line]) -> Received:
+    """Turn the lines of a commit into what the intake takes.
+
+    Raises:
+        Malformed: If a line cannot be understood.
+    """
+    if not lines or lines[0].key != "header":
+        raise Malformed("a commit begins with a line 'header'")
+    head = lines[0].value
+    change = Change(
+        title=call.text(head, "summary", limit=2000),
+        message=call.text(head, "description", "", limit=100_000),
+        parent=call.text(head, "parentCommit", "", limit=64) or None,
+    )
+    staged: dict[str, Staged] = {}
+    linked: dict[str, str] = {}
+    for line in lines[1:]:
+        path = call.text(line.value, "path", limit=4096)
+        if path in staged or path in linked:
+            raise Malformed(f"{path!a} is in the commit twice")
+        if line.key == "file":
+            if (
+                line.staged is None
+                or line.value.get("content")
+                or line.value.get("encoding", "base64") != "base64"
+            ):
+                raise Malformed(f"{path!a} needs its content as base64")
+            staged[path] = line.staged
+        elif line.key == "lfsFile":
+            oid = call.text(line.value, "oid", limit=64)
+            if line.value.get("algo", "sha256") != "sha256" or not _SHA256.fullmatch(oid):
+                raise Malformed(f"{path!a} needs its SHA-256 as oid")
+            linked[path] = oid
+        elif line.key == "deletedFile":
+            change.deleted_files.append(path)
+        elif line.key == "deletedFolder":
+            change.deleted_folders.append(path)
+        else:
+            raise Malformed(f"a commit has no lines of kind {line.key[:40]!r}")
+    return Received(change, staged, linked)
+
+
+def lfs_batch(call: Call) -> Response:
+    """Say where each large file is to be sent; what this repository has already need not be."""
+    body = call.json()
+    objects = body.get("objects")
+    if not isinstance(objects, list) or len(objects) > _MAX_FILES:
+        raise Malformed(f"objects must be a list of at most {_MAX_FILES}")
+    if body.get("operation") != "upload" or body.get("hash_algo", "sha256") != "sha256":
+        raise Malformed("only uploads with sha256 go by LFS here; download by /resolve/")
+    service = call.service
+    with service.database.read() as session:
+        seen = call.view(session, need="write")
+        repo = seen.repo
+        answer = [
+            _lfs_object(
+                call,
+                repo,
+                item,
+                commits.may_use(session, repo.id, str(item.get("oid"))) is not None,
+            )
+            for item in objects
+            if isinstance(item, dict)
+        ]
+    media = "application/vnd.git-lfs+json"
+    return Json({"transfer": "basic", "objects": answer, "hash_algo": "sha256"}, media_type=media)
+
+
+def _lfs_object(call: Call, repo: Repo, item: dict[str, Any], known: bool) -> dict[str, Any]:
+    oid, size = item.get("oid"), item.get("size")
+    if (
+        not isinstance(oid, str)
+        or not _SHA256.fullmatch(oid)
+        or not isinstance(size, int)
+        or size < 0
+    ):
+        raise Malformed("each object needs its SHA-256 as oid, and its size")
+    row: dict[str, Any] = {"oid": oid, "size": size, "authenticated": True}
+    if known:
+        return row
+    limit = call.service.settings.max_file
+    if size > limit:
+        return {
+            **row,
+            "error": {"code": 413, "message": f"this hub takes files of up to {limit} bytes"},
+        }
+    account = call.caller.account_id or 0
+    query = signed.sign(call.service.signing_key, repo=repo.id, account=account, oid=oid, size=size)
+    verify = call.repo_url(f"{repo.full_name}.git") + "/info/lfs/verify"
+    row["actions"] = {
+        "upload": {"href": f"{call.base_url}/api/hub/v1/blobs?{query}", "header": {}},
+        "verify": {"href": verify, "header": {}},
+    }
+    return row
+
+
+async def put_blob(call: Call) -> Response:
+    """Receive a file at a signed address; no token is needed, only the very file that was announced."""
+    service = call.service
+    query = {name: values[-1] for name, values in call.query.items()}
+    repo_id, account_id, oid, size = signed.check(service.signing_key, query)
+    with service.staging.area() as folder:
+        writer = Writer(folder / "upload", size, "the file")
+        try:
+            async for piece in call.request.stream():
+                service.metrics.received.inc(len(piece))
+                await run_sync(writer.write, piece)
+            await run_sync(_keep, call, writer, repo_id, account_id, oid, size)
+        except ClientDisconnect as error:
+            raise Malformed("the file was not sent to its end") from error
+        finally:
+            writer.close()
+    return Response(headers={"ETag": f'"{oid}"'})
+
+
+def _keep(call: Call, writer: Writer, repo_id: int, account_id: int, oid: str, size: int) -> None:
+    staged = writer.finish()
+    if (staged.sha256, staged.size) != (oid, size):
+        raise Unacceptable(
+            f"the file has SHA-256 {staged.sha256} and {staged.size} bytes, which is not what was announced"
+        )
+    kind, problems = sniff(staged.path, "adapter.safetensors")
+    if kind is None and problems:
+        call.service.metrics.refused.inc()
+        raise all_problems("This file cannot be published", problems)
+    ledger.add(call.service.database, call.service.home, [staged])
+    with call.service.database.write() as session:
+        if session.get(Repo, repo_id) is None:
+            raise Missing("the repository is gone")
+        ledger.note_upload(session, repo_id, oid, account_id)
+
+
+def lfs_verify(call: Call) -> Response:
+    """Confirm that a file has arrived."""
+    body = call.json()
+    with call.service.database.read() as session:
+        seen = call.view(session, need="write")
+        blob = commits.may_use(session, seen.repo.id, call.text(body, "oid", limit=64))
+        if blob is None or blob.size != body.get("size"):
+            raise Missing("no such file has arrived")
+    return Json({})
+
+
+_REPO = "/api/models/{owner}/{name}"
+ROUTES: list[Route] = [
+    post(f"{_REPO}/preupload/{{rev}}", preupload),
+    post(f"{_REPO}/commit/{{rev}}", commit),
+    post("/{owner}/{name}.git/info/lfs/objects/batch", lfs_batch),
+    post("/{owner}/{name}.git/info/lfs/verify", lfs_verify),
+    put("/api/hub/v1/blobs", put_blob),
+]
