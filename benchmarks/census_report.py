@@ -136,8 +136,14 @@ def _built(records: Records) -> Records:
     return {name: record for name, record in sorted(records.items()) if record["built"]}
 
 
-def _count(built: Records, method: str) -> int:
-    return sum(_ok(record, method) for record in built.values())
+def _count(built: Records, method: str) -> str:
+    """Return how many model types take *method*, and of how many if it was not tried on all."""
+    works = sum(_ok(record, method) for record in built.values())
+    # (a type with a reason of its own, such as no attention at all, was not tried method by method)
+    tried = sum(method in r.get("methods", {}) or not r.get("methods") for r in built.values())
+    if tried == len(built):
+        return str(works)
+    return f"{works} of {tried} tried" if tried else "not tried"
 
 
 def _ok(record: Record, method: str) -> bool:
