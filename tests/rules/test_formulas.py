@@ -274,7 +274,7 @@ def test_switching_after_compiling_is_noticed_and_alike_adapters_share_a_graph()
     compiled = torch.compile(model, fullgraph=True, backend=counter)
     inputs = {"input_ids": torch.arange(2, 14).view(2, 6)}
     graphs = []
-    for setup in ("a", "b", None, "a", "s", "t", None, "b", ["a", "s"], ["b", "t"]):
+    for setup in ("a", "b", None, "a", "s", "t", None, "b", Stack("a", "s"), Stack("b", "t")):
         model.set_active_adapters(setup)
         torch.testing.assert_close(
             output(compiled, inputs), output(model, inputs), rtol=0, atol=1e-10

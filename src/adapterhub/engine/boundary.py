@@ -166,8 +166,10 @@ def sequence_facts(
     return SequenceFacts(plain, past, continued, length, tokens, kwargs.get("grid_thw"))
 
 
-def prompt_facts(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Any, int, int] | None:
-    """Return mask, length and length at the decoder of the prompt of a call of ``generate``."""
+def prompt_facts(
+    args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> tuple[Any, int | None, int] | None:
+    """Return mask, length (if known) and length at the decoder of the prompt of a call of ``generate``."""
     given = next(
         (
             value
@@ -176,10 +178,11 @@ def prompt_facts(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Any,
         ),
         None,
     )
-    if given is None:
-        return None
     start = kwargs.get("decoder_input_ids")
-    return kwargs.get("attention_mask"), given.shape[1], 1 if start is None else start.shape[1]
+    before = 1 if start is None else start.shape[1]
+    if given is None:  # sounds or images, whose length in the encoder is not that of the input
+        return None if batch_size(args, kwargs) is None else (None, None, before)
+    return kwargs.get("attention_mask"), given.shape[1], before
 
 
 def batch_size(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> int | None:

@@ -153,7 +153,8 @@ def prepare(
         made.mask, made.longer = mask, made.widen(mask)
         kwargs["attention_mask"] = made.longer
     site = slot.site
-    if known and not bool(made.valid.all()) and _pools_and_measures(owner):  # type: ignore[union-attr]
+    uneven = made.valid is not None and known and not bool(made.valid.all())
+    if uneven and _pools_and_measures(owner):
         raise CompositionError(
             "Prompts of different length in one batch leave gaps, which may lie neither before the position "
             f"that {type(owner).__name__} pools nor between positions whose distance it looks at; use "
@@ -177,7 +178,7 @@ def prepare(
         return (), give_places(
             made, kwargs, ids, pad if isinstance(pad, int) and 0 <= pad < known_ids else 0
         )
-    if known and not bool(made.valid.all()) and _numbers_itself(owner):  # type: ignore[union-attr]
+    if uneven and _numbers_itself(owner):
         raise CompositionError(
             "Prompts of different length in one batch need positions of their own, and "
             f"{type(owner).__name__} numbers positions by itself; use prompts of one length, without rows "

@@ -11,6 +11,7 @@ from functools import wraps
 from typing import Any
 
 from torch import nn
+from torch._dynamo.eval_frame import skip_code
 
 from adapterhub.architectures import Row
 from adapterhub.errors import ConfigError
@@ -155,6 +156,10 @@ def _hand_on(name: str) -> Callable[..., Any]:
 
     return call if translate is None else call_as_of_old
 
+
+# Dynamo starts at ``forward``, as without us, and not at this frame: inlined, the hooks would be guarded by
+# their numbers, and a setup that comes back would be compiled anew.
+skip_code(ModelWithAdapters.__call__.__code__)
 
 for _name in _METHODS:
     setattr(ModelWithAdapters, _name, _hand_on(_name))
