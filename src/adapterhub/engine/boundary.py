@@ -49,10 +49,12 @@ class Boundary:
 
     def __init__(self, engine: Any) -> None:
         self.engine = engine
+        self.modules: list[nn.Module] = []
 
     def install(self, modules: list[nn.Module]) -> list[Any]:
         """Hook *modules*; return the handles."""
         handles = []
+        self.modules = modules
         for module in modules:
             handles.append(module.register_forward_pre_hook(self.enter, with_kwargs=True))
             handles.append(module.register_forward_hook(self.leave, always_call=True))
@@ -72,6 +74,8 @@ class Boundary:
             ctx = (
                 ctx.outer
             )  # an interrupt (no Exception) skipped the end of this module's last forward
+        while ctx.open and ctx.outer is not None and not self._runs_inside(module, ctx.opened_by):
+            ctx = ctx.outer  # another model's, which was left open (a failed export runs no hooks)
         if not ctx.open:
             ctx = self._open(module, ctx, given)
         elif given:
@@ -88,6 +92,13 @@ class Boundary:
         if plan is not None and plan.located:
             ctx.sequence = sequence_facts(ctx, kwargs, args)
         return args, kwargs
+
+    def _runs_inside(self, module: nn.Module, opener: nn.Module) -> bool:
+        """Whether a forward pass of *module* can be a part of one of *opener*."""
+        for own in self.modules:  # those of one engine may call each other
+            if own is opener:
+                return True
+        return any(inner is module for inner in opener.modules())
 
     def _open(self, module: nn.Module, outer: Context, given: dict[str, Any]) -> Context:
         ctx = outer.derive(open=True)
@@ -139,7 +150,9 @@ class Boundary:
     def __deepcopy__(self, memo: dict[int, Any]) -> Boundary:
         import copy
 
-        return Boundary(copy.deepcopy(self.engine, memo))
+        twin = Boundary(copy.deepcopy(self.engine, memo))
+        twin.modules = copy.deepcopy(self.modules, memo)
+        return twin
 
 
 def sequence_facts(
