@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import gc
 import pickle
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,13 @@ import transformers as tf
 
 import adapterhub
 from adapterhub import AdapterSetup, Average, Fuse, Parallel, Stack
-from adapterhub.errors import ArchitectureError, ConfigError, HubError, UnknownAdapterError
+from adapterhub.errors import (
+    ArchitectureError,
+    CompositionError,
+    ConfigError,
+    HubError,
+    UnknownAdapterError,
+)
 from tests import tiny
 
 IDS = tiny.tokens()
@@ -183,3 +190,27 @@ def test_identifiers_come_from_the_hub(
     assert torch.equal(tiny.run(model, IDS), expected)
     with pytest.raises(HubError, match="movies"):
         model.load_adapter("sentiment/moveis@me")
+
+
+def test_setup_asks_only_the_model_that_runs() -> None:
+    """Another living model with the same names, which refuses the setup, does not stand in the way."""
+    runs, refuses = (adapterhub.init(tiny.bert()) for _ in range(2))
+    plain = tiny.run(refuses, IDS)
+    for made, config in ((runs, "seq_bn"), (refuses, "lora[intermediate_lora=True]")):
+        for name in "ab":
+            made.add_adapter(name, config=config)
+            tiny.randomize(made, name)
+    setup = Stack("a", "b")
+    runs.set_active_adapters(setup)
+    expected = tiny.run(runs, IDS)
+    runs.set_active_adapters(None)
+    with AdapterSetup(setup):
+        assert torch.equal(tiny.run(runs, IDS), expected)
+        with pytest.raises(CompositionError, match="square"):
+            refuses(IDS)
+    assert torch.equal(tiny.run(refuses, IDS), plain)
+    del runs
+    gc.collect()
+    with pytest.raises(CompositionError, match="square"), AdapterSetup(setup):
+        pass
+    assert torch.equal(tiny.run(refuses, IDS), plain)

@@ -28,7 +28,13 @@ from adapterhub.engine.prompts import counted, expect_growing_cache, prompted
 from adapterhub.engine.records import AdapterRecord, FusionRecord, Plan
 from adapterhub.engine.sites import CHILD, Site, Slot
 from adapterhub.engine.tokens import TokenRows
-from adapterhub.errors import ArchitectureError, CompositionError, UnknownAdapterError, did_you_mean
+from adapterhub.errors import (
+    AdapterHubError,
+    ArchitectureError,
+    CompositionError,
+    UnknownAdapterError,
+    did_you_mean,
+)
 from adapterhub.methods.hosts import merging
 
 _LOCK = threading.RLock()
@@ -240,6 +246,13 @@ class Engine:
             found = self._plans[key] = self._compile(tree, skip_layers)
         return found
 
+    def plan_or_refusal(self, tree: AdapterCompositionBlock | None) -> Plan:
+        """Return what :meth:`plan` does, or a plan with its error as the refusal."""
+        try:
+            return self.plan(tree)
+        except AdapterHubError as error:
+            return Plan(tree, frozenset(), (), {}, width(tree), refusal=error.with_traceback(None))
+
     def _compile(self, tree: AdapterCompositionBlock | None, skip_layers: frozenset[int]) -> Plan:
         names = list(dict.fromkeys(names_in(tree)))
         for name in names:
@@ -320,9 +333,10 @@ class Engine:
             slot.install(wanted.get(slot.index, frozenset()))
         if self.token_rows is not None:  # they come before whatever was hooked just now
             self.token_rows.rehang(self.model)
-        if wanted and not self._boundary_handles:
+        needed = wanted or any(visitor.refusal for visitor in self._visiting.values())
+        if needed and not self._boundary_handles:
             self._boundary_handles = self._boundary.install(self.boundaries())
-        elif not wanted and self._boundary_handles:
+        elif not needed and self._boundary_handles:
             for handle in self._boundary_handles:
                 handle.remove()
             self._boundary_handles = []
@@ -336,9 +350,8 @@ class Engine:
         ]
         return [self.model, *inner]
 
-    def visit(self, tree: AdapterCompositionBlock | None, ctx: Context) -> None:
-        """Let the thread that runs in *ctx* use *tree* instead of the model's setup."""
-        plan = self.plan(tree)
+    def visit(self, plan: Plan, ctx: Context) -> None:
+        """Let the thread that runs in *ctx* use *plan* instead of the model's setup."""
         nodes = dict.fromkeys(slot.index for slot in self.slots.values())
         nodes.update({slot.index: node for slot, node in plan.nodes})
         ctx.override = {**(ctx.override or {}), **nodes}
@@ -367,9 +380,16 @@ class Engine:
         return 1 if plan is None else plan.width
 
     def plan_in(self, ctx: Context) -> Plan | None:
-        """Return the plan in force for a thread that runs in *ctx*."""
+        """Return the plan in force for a thread that runs in *ctx*.
+
+        Raises:
+            AdapterHubError: the thread's setup is one that this model cannot run.
+        """
         if ctx.override_plans is not None and id(self) in ctx.override_plans:
-            return ctx.override_plans[id(self)]
+            plan = ctx.override_plans[id(self)]
+            if plan.refusal is not None:
+                raise plan.refusal
+            return plan
         return self.active
 
     def replicates_at(self, module: nn.Module) -> bool:

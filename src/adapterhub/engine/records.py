@@ -11,6 +11,7 @@ from torch import nn
 from adapterhub.architectures import SiteKey
 from adapterhub.composition import AdapterCompositionBlock
 from adapterhub.engine.sites import Slot
+from adapterhub.errors import AdapterHubError
 
 
 @dataclass(eq=False)
@@ -60,6 +61,7 @@ class Plan:
         prompts: (slot, node) of those that are positions before the input.
         composed: at some place more than one adapter acts, so that blocks have to tell rows apart.
         located: some adapter has to know positions (padding, cache).
+        refusal: why this model cannot run the tree; raised when it is asked to.
     """
 
     tree: AdapterCompositionBlock | None
@@ -68,5 +70,6 @@ class Plan:
     hooks: dict[int, frozenset[str]]
     width: int
     located: bool = False
+    refusal: AdapterHubError | None = None
     composed: bool = False
     prompts: tuple[tuple[Slot, Any], ...] = ()

@@ -27,6 +27,8 @@ class AdapterSetup:
 
     Raises:
         UnknownAdapterError: on entry, if no living model has all the adapters.
+        CompositionError: on entry, if every model that has them refuses the setup; if only some do, in
+            the forward passes of those.
     """
 
     def __init__(
@@ -46,12 +48,17 @@ class AdapterSetup:
             raise UnknownAdapterError(
                 f"No model here has all the adapters {', '.join(sorted(names))}."
             )
+        # Which of the models will run is not known yet (one may be about to be collected), so one that
+        # cannot run this setup says so when it is called, unless there is no other.
+        plans = [engine.plan_or_refusal(self.adapter_setup) for engine in engines]
+        if all(plan.refusal is not None for plan in plans):
+            raise plans[0].refusal  # type: ignore[misc]
         self._previous = current()
         self._engines = engines
         self._ctx = current().apart()
         self._ctx.heads = self.head_setup
-        for engine in engines:
-            engine.visit(self.adapter_setup, self._ctx)
+        for engine, plan in zip(engines, plans, strict=True):
+            engine.visit(plan, self._ctx)
         local.ctx = self._ctx
         return self
 
