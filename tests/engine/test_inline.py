@@ -157,3 +157,16 @@ def test_einsums_and_scaled_keys() -> None:
     scores = (heads @ k.mT * 0.5).masked_fill(~seen, -1e9)
     expected = (scores.softmax(-1) @ v).transpose(1, 2).flatten(-2)
     torch.testing.assert_close(found, expected)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("model_type", "config"), [("mpt", "mam"), ("falcon", PREFIX), ("codegen", "unipelt")]
+)
+def test_following_compiles_into_one_graph(model_type: str, config: str) -> None:
+    model = tiny_model(model_type)
+    _ready(model, "a", config=config).set_active_adapters("a")
+    inputs = _inputs()
+    expected = model(**inputs)[0]
+    compiled = torch.compile(model, fullgraph=True, backend="eager")
+    torch.testing.assert_close(compiled(**inputs)[0], expected, atol=1e-5, rtol=1e-5)

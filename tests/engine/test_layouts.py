@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import adapterhub
-from adapterhub import BatchSplit, Split
+from adapterhub import BatchSplit, Route, Split
 from tests.architectures.tiny import tiny_model
 from tests.rules.families import randomize
 
@@ -97,3 +97,22 @@ def test_of_several_streams_the_first_is_changed() -> None:
     different = (seen[-1][0] - bare[0]).abs().amax(-1) > 1e-6
     assert different.tolist() == [[True, True, False, False, False, True]] * 2
     assert changed.shape == bare.shape
+
+
+@pytest.mark.parametrize("family", ["swin", "opt"])
+def test_a_gate_is_the_mean_over_its_row(family: str) -> None:
+    """Swin's windows, and OPT's tokens of all rows in one axis: a gate belongs to neither of them."""
+    model = adapted(family, "unipelt", "unipelt")
+    inputs = {"input_ids": IDS} if family == "opt" else images_of(2)
+    model.set_active_adapters("a")
+    together = run(model, **inputs)
+    alone = [run(model, **{k: v[row : row + 1] for k, v in inputs.items()}) for row in range(2)]
+    torch.testing.assert_close(together, torch.cat(alone), rtol=0, atol=1e-5)
+    model.set_active_adapters(Route("a", None))
+    routed = run(model, **inputs, adapter_rows=[0, 0])
+    torch.testing.assert_close(routed, together, rtol=0, atol=1e-5)
+
+
+def images_of(rows: int) -> dict[str, Any]:
+    generator = torch.Generator().manual_seed(7)
+    return {"pixel_values": torch.randn(rows, 3, 32, 32, generator=generator)}

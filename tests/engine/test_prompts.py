@@ -121,3 +121,17 @@ def test_a_fixed_cache_without_room_for_prompts_is_refused() -> None:
     model.set_active_adapters("a")
     with pytest.raises(CompositionError, match="use a dynamic cache"):
         model.generate(tokens(), max_new_tokens=3, cache_implementation="static", pad_token_id=0)
+
+
+def test_a_mask_of_image_patches_makes_room_for_prompts() -> None:
+    """Hidden patches have no influence, and all others keep theirs."""
+    model = prompted("siglip2_vision_model")
+    model.set_active_adapters("a")
+    patches = torch.randn(2, 16, 192, generator=torch.Generator().manual_seed(0))
+    mask = torch.ones(2, 16, dtype=torch.long)
+    mask[0, -3:] = 0
+    patches.requires_grad_()
+    shapes = torch.tensor([[4, 4], [4, 4]])
+    found = model(pixel_values=patches, pixel_attention_mask=mask, spatial_shapes=shapes)
+    found.pooler_output.pow(2).sum().backward()
+    assert torch.equal(patches.grad.abs().amax(-1) > 0, mask.bool())  # type: ignore[union-attr]

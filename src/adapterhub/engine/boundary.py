@@ -87,7 +87,7 @@ class Boundary:
         plan = self.engine.plan_in(ctx)
         if plan is not None and plan.prompts and not ctx.prompted:
             args, kwargs = self._prompt(module, plan, ctx, args, kwargs)
-        if plan is not None and plan.composed:
+        if plan is not None and plan.by_rows:
             ctx.batch = batch_size(args, kwargs)
         if plan is not None and plan.located:
             ctx.sequence = sequence_facts(ctx, kwargs, args)

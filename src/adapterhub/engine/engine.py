@@ -281,7 +281,8 @@ class Engine:
             hooks,
             width(tree),
             located=located,
-            composed=any(not isinstance(block, Stack) for block in _walk(tree)) or len(names) > 1,
+            by_rows=any(not isinstance(block, Stack) for block in _walk(tree))
+            or any(evaluate.tells_rows_apart(node) for _, node in nodes),
             prompts=prompts,
         )
 

@@ -370,17 +370,31 @@ def _one_family(nodes: Sequence[PlanNode], slot: Any) -> Any:
 
 def finish(node: PlanNode, slot: Any) -> PlanNode:
     """Give the root of a slot's plan its ``act``; one adapter alone acts without building a state."""
-    inner = node
-    while isinstance(inner, StackNode) and len(inner.children) == 1:
-        inner = inner.children[0]  # type: ignore[assignment]
+    inner = _without_stacks(node)
     own = getattr(inner.module, "alone", None) if isinstance(inner, Leaf) else None
     alone = getattr(node.family, "alone", None)
     if isinstance(inner, Leaf) and own is not None:
-        node.act = partial(own, slot)
+        act = partial(own, slot)
     elif isinstance(inner, Leaf) and alone is not None:
-        node.act = partial(alone, inner.module, slot)
+        act = partial(alone, inner.module, slot)
     else:
-        node.act = partial(_by_rows, node, slot)
+        act = partial(node.evaluate, slot)
+    node.act = partial(_by_rows, act) if tells_rows_apart(node) else act
+    return node
+
+
+def tells_rows_apart(node: PlanNode) -> bool:
+    """Whether a plan has to know which rows of the batch a host's output is about.
+
+    A block does, and an adapter whose gate is a mean over its row.
+    """
+    inner = _without_stacks(node)
+    return not isinstance(inner, Leaf) or bool(getattr(inner.module, "gated", False))
+
+
+def _without_stacks(node: PlanNode) -> PlanNode:
+    while isinstance(node, StackNode) and len(node.children) == 1:
+        node = node.children[0]  # type: ignore[assignment]
     return node
 
 
@@ -396,15 +410,17 @@ def run_on_keys(node: PlanNode, slot: Any, key: torch.Tensor, state: Any) -> Any
         ctx.finer = 1
 
 
-def _by_rows(node: PlanNode, slot: Any, h: torch.Tensor, x: torch.Tensor | None) -> torch.Tensor:
-    """Evaluate a plan on a host's output whose first axis may be finer than the batch.
+def _by_rows(
+    act: Callable[[Any, Any], torch.Tensor], h: torch.Tensor, x: torch.Tensor | None
+) -> torch.Tensor:
+    """Evaluate a plan by *act* on a host's output whose first axis may be finer than the batch.
 
     Models put the tokens of all rows into one axis (OPT, mixtures of experts), or cut each row into
     windows (Swin). Either way those of one row lie together, so the rows can be put together again.
     """
     batch = local.ctx.batch
     if batch is None or (h.shape[0] == batch and h.dim() > 2) or h.shape[0] % batch:
-        return node.evaluate(slot, h, x)
+        return act(h, x)
     rows = h.reshape(batch, -1, h.shape[-1])
     given = None if x is None else x.reshape(batch, -1, x.shape[-1])
-    return node.evaluate(slot, rows, given).reshape(h.shape)
+    return act(rows, given).reshape(h.shape)

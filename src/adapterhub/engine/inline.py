@@ -129,7 +129,10 @@ class Inline(TorchFunctionMode):
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
         kwargs = kwargs or {}
-        name = getattr(func, "__name__", "")
+        if self.done:
+            return func(*args, **kwargs)
+        # (str, and no default: so dynamo sees a constant)
+        name = str(func.__name__) if hasattr(func, "__name__") else ""
         if name == "scaled_dot_product_attention" and self._is_known(args[1:3], kwargs):
             return self._whole(func, args, kwargs)
         if name in _PRODUCTS or name in ("einsum", "baddbmm"):
@@ -140,7 +143,12 @@ class Inline(TorchFunctionMode):
                 result = self._follow(func, name, given, args, kwargs, result)
         if not isinstance(result, (torch.Tensor, tuple, list)):
             return result
-        known = [value for value in _tensors(args, kwargs) if id(value) in self.known]
+        # (A matrix that multiplies from the right is a weight; dynamo cannot tell the id of a ``weight.T``.)
+        known = [
+            value
+            for place, value in enumerate(_tensors(args, kwargs))
+            if not (place and value.dim() == 2 and name in _PRODUCTS) and id(value) in self.known
+        ]
         if known:
             for value in (result,) if isinstance(result, torch.Tensor) else result:
                 if isinstance(value, torch.Tensor):
@@ -223,10 +231,10 @@ class Inline(TorchFunctionMode):
         """Whether ``a @ b`` is the product of queries and keys."""
         return (
             not self.is_open
-            and id(a) in self.known
-            and id(b) in self.known
             and a.dim() == b.dim() >= 3
             and b.shape[-2] == self.shape[1]
+            and id(a) in self.known
+            and id(b) in self.known
         )
 
     def _prefix_like(self, keys: torch.Tensor, factor: torch.Tensor | None) -> torch.Tensor | None:

@@ -18,7 +18,10 @@ from torch.overrides import TorchFunctionMode
 from adapterhub.context import local
 from adapterhub.errors import CompositionError
 
-_SIGNATURE = inspect.signature(F.multi_head_attention_forward)
+# (Read here: dynamo cannot follow Signature.bind.)
+_PARAMETERS = inspect.signature(F.multi_head_attention_forward).parameters
+_NAMES = tuple(_PARAMETERS)
+_DEFAULTS = {name: p.default for name, p in _PARAMETERS.items() if p.default is not p.empty}
 _WEIGHTS = ("q_proj_weight", "k_proj_weight", "v_proj_weight", "out_proj_weight")
 
 
@@ -38,9 +41,8 @@ class Projected(TorchFunctionMode):
     ) -> Any:
         if func is not F.multi_head_attention_forward:
             return func(*args, **(kwargs or {}))
-        given = _SIGNATURE.bind(*args, **(kwargs or {}))
-        given.apply_defaults()
-        return attended(self.module, given.arguments)
+        given = {**_DEFAULTS, **dict(zip(_NAMES, args, strict=False)), **(kwargs or {})}
+        return attended(self.module, given)
 
 
 def attended(module: Any, given: dict[str, Any]) -> tuple[torch.Tensor, torch.Tensor | None]:

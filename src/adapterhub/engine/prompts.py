@@ -127,7 +127,8 @@ def prepare(
     if past:
         return (), _continue(slot, node, ctx, kwargs, first, past)
     made = prompted(node, slot, first.shape[0])
-    mask = kwargs.get("attention_mask")
+    mask_name = _mask_over(kwargs, first)
+    mask = kwargs.get(mask_name)
     if mask is not None and slot.site.insert_before is not None:
         raise CompositionError(
             f"Prompt tuning before the first block of {type(owner).__name__} cannot widen its "
@@ -151,7 +152,7 @@ def prepare(
                 "two-dimensional one, (batch, sequence)."
             )
         made.mask, made.longer = mask, made.widen(mask)
-        kwargs["attention_mask"] = made.longer
+        kwargs[mask_name] = made.longer
     site = slot.site
     uneven = made.valid is not None and known and not bool(made.valid.all())
     if uneven and _pools_and_measures(owner):
@@ -200,6 +201,15 @@ def prepare(
             [types[:, : made.at], types.new_zeros(types.shape[0], length), types[:, made.at :]], 1
         )
     return (), kwargs
+
+
+def _mask_over(kwargs: Mapping[str, Any], first: torch.Tensor) -> str:
+    """Return the name of the mask over the positions of *first*, which images have under other names."""
+    for name, value in kwargs.items():
+        named = name.endswith("_attention_mask") and isinstance(value, torch.Tensor)
+        if named and first.dim() == 3 and value.shape == first.shape[:2]:
+            return name
+    return "attention_mask"
 
 
 def _pools_and_measures(owner: nn.Module) -> bool:

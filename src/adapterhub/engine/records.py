@@ -59,7 +59,7 @@ class Plan:
         hooks: (slot, hook kinds) of the same places.
         width: channels of Parallel.
         prompts: (slot, node) of those that are positions before the input.
-        composed: at some place more than one adapter acts, so that blocks have to tell rows apart.
+        by_rows: at some place adapters have to tell rows apart: blocks, and gates that are means.
         located: some adapter has to know positions (padding, cache).
         refusal: why this model cannot run the tree; raised when it is asked to.
     """
@@ -71,5 +71,5 @@ class Plan:
     width: int
     located: bool = False
     refusal: AdapterHubError | None = None
-    composed: bool = False
+    by_rows: bool = False
     prompts: tuple[tuple[Slot, Any], ...] = ()

@@ -221,9 +221,9 @@ class Slot(nn.Module):
         site = self._held[0]
         start, stop = site.slice  # type: ignore[misc]
         if site.blocks > 1:
-            pieces = output.unflatten(-1, (site.blocks, -1))
+            pieces = output.reshape(*output.shape[:-1], site.blocks, -1)
             part = node.act(pieces[..., start:stop].flatten(-2), args[0])
-            part = part.unflatten(-1, (site.blocks, -1))
+            part = part.reshape(*part.shape[:-1], site.blocks, -1)
             return torch.slice_scatter(pieces, part, -1, start, stop).flatten(-2)
         part = node.act(output[..., start:stop], args[0])
         return torch.slice_scatter(output, part, -1, start, stop)
