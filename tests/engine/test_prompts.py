@@ -19,7 +19,10 @@ PROMPT = "prompt_tuning[prompt_length=3]"
 
 
 def prompted(model_type: str, auto: Any = tf.AutoModel, **changes: Any) -> Any:
-    model = tiny_model(model_type, auto, **changes)
+    return ready(tiny_model(model_type, auto, **changes))
+
+
+def ready(model: Any) -> Any:
     with torch.no_grad():
         for number, parameter in enumerate(model.parameters()):
             if parameter.dim() > 1:
@@ -135,3 +138,16 @@ def test_a_mask_of_image_patches_makes_room_for_prompts() -> None:
     found = model(pixel_values=patches, pixel_attention_mask=mask, spatial_shapes=shapes)
     found.pooler_output.pow(2).sum().backward()
     assert torch.equal(patches.grad.abs().amax(-1) > 0, mask.bool())  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("given", [False, True])
+def test_what_is_said_of_each_token_makes_room_for_prompts(given: bool) -> None:
+    """Boxes of words, which LayoutLM makes itself if there are none."""
+    sizes = {"vocab_size": 64, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
+    config = tf.LayoutLMConfig(**sizes, intermediate_size=40, max_2d_position_embeddings=64)
+    model, ids = ready(tf.LayoutLMModel(config)), tokens()
+    boxes = torch.zeros(2, 6, 4, dtype=torch.long)
+    found = run(model, "a", input_ids=ids, **({"bbox": boxes} if given else {}))
+    bare = run(model, None, input_ids=ids, bbox=boxes)
+    assert found[0].shape[1] in (6, 9)
+    assert not torch.allclose(found[0][:, -6:], bare[0], atol=1e-3)

@@ -59,7 +59,7 @@ class Prompted:
             return value
         if value is self.longer:
             return self.mask
-        if value.dim() != 2 or value.is_floating_point() or value.shape[1] != self.total:
+        if value.dim() < 2 or value.is_floating_point() or value.shape[1] != self.total:
             return value
         length = self.prompt.shape[1]
         return torch.cat([value[:, : self.at], value[:, self.at + length :]], 1)
@@ -195,12 +195,17 @@ def prepare(
     if isinstance(where, torch.Tensor):
         kwargs["position_ids"] = made.number(where)
     kwargs.pop("cache_position", None)
-    types = kwargs.get("token_type_ids")
-    if isinstance(types, torch.Tensor):
-        kwargs["token_type_ids"] = torch.cat(
-            [types[:, : made.at], types.new_zeros(types.shape[0], length), types[:, made.at :]], 1
-        )
+    for name, value in kwargs.items():  # what else is said about each token: its type, language, box
+        if name not in ("attention_mask", "position_ids") and _is_said_of(first, value):
+            none = value.new_zeros(value.shape[0], length, *value.shape[2:])
+            kwargs[name] = torch.cat([value[:, : made.at], none, value[:, made.at :]], 1)
     return (), kwargs
+
+
+def _is_said_of(first: torch.Tensor, value: Any) -> bool:
+    """Whether an argument holds something for every token of the input."""
+    integers = isinstance(value, torch.Tensor) and not value.is_floating_point()
+    return integers and value.dim() >= 2 and value.shape[:2] == first.shape[:2]
 
 
 def _mask_over(kwargs: Mapping[str, Any], first: torch.Tensor) -> str:
