@@ -9,7 +9,7 @@ import torch
 import transformers as tf
 
 import adapterhub
-from adapterhub import BatchSplit, Stack
+from adapterhub import BatchSplit, Route, Stack
 from adapterhub.errors import CompositionError
 from tests.architectures.tiny import tiny_model
 from tests.rules.families import randomize
@@ -151,3 +151,31 @@ def test_what_is_said_of_each_token_makes_room_for_prompts(given: bool) -> None:
     bare = run(model, None, input_ids=ids, bbox=boxes)
     assert found[0].shape[1] in (6, 9)
     assert not torch.allclose(found[0][:, -6:], bare[0], atol=1e-3)
+
+
+def test_hidden_patches_of_a_grid_have_no_influence() -> None:
+    """A mask that the model makes of an argument over the grid reaches the blocks with room for prompts."""
+    model = prompted("idefics2_vision")
+    model.set_active_adapters("a")
+    pixels = torch.randn(2, 3, 16, 16, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    mask = torch.ones(2, 2, 2, dtype=torch.bool)
+    mask[0, 1] = False
+    found = model(pixel_values=pixels, patch_attention_mask=mask)[0]
+    found[0, :-2].pow(2).sum().backward()
+    assert not pixels.grad[0, :, 8:].any()  # type: ignore[index]
+    assert bool(pixels.grad[0, :, :8].any())  # type: ignore[index]
+
+
+def test_positions_counted_by_the_mask_stay_so_with_prompts_of_several_lengths() -> None:
+    model, ids = prompted("opt"), tokens()
+    mask = torch.ones_like(ids)
+    mask[1, :2] = 0
+    expected = run(model, "a", input_ids=ids, attention_mask=mask)[0]
+    found = run(model, Route("a", "b"), input_ids=ids, attention_mask=mask, adapter_rows=[0, 0])[0]
+    torch.testing.assert_close(found, expected, **CLOSE)
+
+
+def test_a_model_that_ignores_its_mask_refuses_prompts_of_several_lengths() -> None:
+    model, ids = prompted("rwkv"), tokens()
+    with pytest.raises(CompositionError, match="ignores its mask"):
+        run(model, UNEQUAL, input_ids=ids)

@@ -8,7 +8,11 @@ and only the mask is widened for it.
 
 from __future__ import annotations
 
+import ast
+import functools
 import inspect
+import re
+import textwrap
 from collections.abc import Mapping
 from typing import Any
 
@@ -52,6 +56,23 @@ class Prompted:
         rows, length = self.prompt.shape[:2]
         seen = mask.new_ones(rows, length) if self.valid is None else self.valid.to(mask.dtype)
         return torch.cat([mask[:, : self.at], seen, mask[:, self.at :]], 1)
+
+    def widen_square(self, mask: Any, h: Any) -> Any:
+        """Return a mask (batch or 1, heads or 1, queries, keys) over the positions of *h* with the prompts.
+
+        Prompts are seen by all, and see what the first position sees. Anything else is returned as it is.
+        """
+        length = h.shape[1] if isinstance(h, torch.Tensor) and h.dim() == 3 else -1
+        if not isinstance(mask, torch.Tensor) or mask.dim() != 4 or mask.shape[-1] != length:
+            return mask
+        prompts, at = self.prompt.shape[1], self.at
+        seen = mask.new_zeros(*mask.shape[:-1], prompts)
+        seen = seen.logical_not() if mask.dtype == torch.bool else seen
+        mask = torch.cat([mask[..., :at], seen, mask[..., at:]], -1)
+        if mask.shape[-2] == length:
+            more = mask[..., :1, :].expand(*mask.shape[:-2], prompts, -1)
+            mask = torch.cat([mask[..., :at, :], more, mask[..., at:, :]], -2)
+        return mask
 
     def without(self, value: Any) -> Any:
         """Return what the embeddings are given (a mask, ids, …) without places for prompts in it."""
@@ -155,6 +176,11 @@ def prepare(
         kwargs[mask_name] = made.longer
     site = slot.site
     uneven = made.valid is not None and known and not bool(made.valid.all())
+    if uneven and _ignores_mask(type(owner)):
+        raise CompositionError(
+            f"Prompts of different length in one batch need an attention mask, and {type(owner).__name__} "
+            "ignores its mask; use prompts of one length, without rows that have none."
+        )
     if uneven and _pools_and_measures(owner):
         raise CompositionError(
             "Prompts of different length in one batch leave gaps, which may lie neither before the position "
@@ -190,12 +216,16 @@ def prepare(
     kwargs["inputs_embeds"] = made.insert(embeds)
     kwargs.pop("input_ids", None)
     where = kwargs.get("position_ids")
-    if where is None and made.valid is not None and "position_ids" in _names(type(owner)):
+    counts = "position_ids" not in _names(type(owner)) or _counts_by_mask(type(owner))
+    if where is None and made.valid is not None and not counts:
         where = torch.arange(first.shape[1], device=first.device)[None]
     if isinstance(where, torch.Tensor):
         kwargs["position_ids"] = made.number(where)
     kwargs.pop("cache_position", None)
-    for name, value in kwargs.items():  # what else is said about each token: its type, language, box
+    for (
+        name,
+        value,
+    ) in kwargs.items():  # what else is said about each token: its type, language, box
         if name not in ("attention_mask", "position_ids") and _is_said_of(first, value):
             none = value.new_zeros(value.shape[0], length, *value.shape[2:])
             kwargs[name] = torch.cat([value[:, : made.at], none, value[:, made.at :]], 1)
@@ -227,6 +257,32 @@ def _numbers_itself(owner: nn.Module) -> bool:
     """Whether a model adds embeddings of positions that a call cannot name."""
     own = any("position" in name for name, _ in owner.named_children())
     return own and "position_ids" not in _names(type(owner))
+
+
+@functools.cache
+def _forward_of(cls: type) -> ast.AST:
+    try:
+        return ast.parse(textwrap.dedent(inspect.getsource(cls.forward)))  # type: ignore[attr-defined]
+    except (OSError, TypeError, SyntaxError):
+        return ast.Module([], [])
+
+
+@functools.cache
+def _counts_by_mask(cls: type) -> bool:
+    """Whether a forward pass numbers positions by the mask (OPT), and so leaves hidden prompts out itself."""
+    return re.search(r"cumsum\([^)]*mask", ast.unparse(_forward_of(cls))) is not None
+
+
+@functools.cache
+def _ignores_mask(cls: type) -> bool:
+    """Whether a forward pass does no more with its mask than to ask whether there is one (RWKV)."""
+    asked, read = 0, 0
+    for node in ast.walk(_forward_of(cls)):
+        if isinstance(node, ast.Name) and node.id == "attention_mask":
+            read += 1
+        if isinstance(node, ast.Compare) and ast.unparse(node).startswith("attention_mask is"):
+            asked += 1
+    return "attention_mask" in _names(cls) and read == asked
 
 
 def _continue(

@@ -183,6 +183,15 @@ class Slot(nn.Module):
             del local.ctx.prompts[self.index]
         return changed
 
+    def on_trunk(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Pre-hook on what holds the blocks: make room for the prompts in a mask over positions."""
+        made = local.ctx.prompts.get(self.index)
+        if made is None or not (args or kwargs):
+            return None
+        h = _first_input(args, kwargs)[1]
+        changed = {name: made.widen_square(value, h) for name, value in kwargs.items()}
+        return tuple(made.widen_square(value, h) for value in args), changed
+
     def on_first_block(
         self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
@@ -371,7 +380,9 @@ class Slot(nn.Module):
             return frozenset({"experts", "tap"} if site.residual is not None else {"experts"})
         if point == "prompt":  # the boundary does the rest
             if site.insert_before is not None:
-                return frozenset({"prompt_block"})
+                return frozenset(
+                    {"prompt_block"} if site.trunk is None else {"prompt_block", "trunk"}
+                )
             if site.placed is not None:
                 return frozenset({"place"})
             return frozenset({"prompt", "unmask"} if site.insert_after is not None else ())
@@ -425,6 +436,9 @@ class Slot(nn.Module):
         if kind == "prompt":
             inner: Any = self.site.insert_after
             return inner.register_forward_hook(self.on_embedded)
+        if kind == "trunk":
+            trunk: Any = self.site.trunk
+            return trunk.register_forward_pre_hook(self.on_trunk, with_kwargs=True)
         if kind == "place":
             return self.site.placed.register_forward_hook(self.on_placed)  # type: ignore[union-attr]
         if kind == "prompt_block":
