@@ -32,6 +32,15 @@ CHECKS = [*(name for name in RULES if name not in GRAPHS), *BLOCKS]
 CHECKS += [f"{block} + generation" for block in BLOCKS]
 #: Cells a family; and of the slow checks, compiling and the like, one in so many families.
 EACH, SLOW_EVERY = 3, 10
+#: Cells in which the whole matrix found mistakes.
+FOUND = [
+    Cell("mllama", "prefix_tuning", "5 checkpointing"),
+    Cell("opt", "prompt_tuning", "Route"),
+    Cell("swin", "lora_gated", "Route"),
+    Cell("swin", "unipelt", "Average"),
+    Cell("wavlm", "mtl_lora", "4 compile"),
+    Cell("xlnet", "prompt_tuning", "3 generation"),
+]
 
 
 def sample(families: list[str], methods: list[str]) -> list[Cell]:
@@ -63,6 +72,7 @@ def test_the_sample_has_everything() -> None:
 @pytest.mark.parametrize("family", FAMILIES)
 def test_cells_of(family: str) -> None:
     subject = Subject(family)
-    found = {c.key: run_cell(subject, c) for c in CELLS if c.family == family}
+    cells = [*CELLS, *FOUND]
+    found = {c.key: run_cell(subject, c) for c in cells if c.family == family}
     wrong = {key: outcome.why for key, outcome in found.items() if outcome.kind == FAILED}
     assert not wrong

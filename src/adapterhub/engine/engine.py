@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import threading
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -79,6 +80,7 @@ class Engine:
         self._boundary = Boundary(self)
         self._boundary_handles: list[Any] = []
         self._checkpointed: list[nn.Module] = []
+        self._checkpointable: list[nn.Module] | None = None
         self._keys = IgnoredKeys(self)
         #: The model's own entry, if it has one (some releases have it in the class only).
         self._keys_before = {
@@ -427,11 +429,12 @@ class Engine:
         """Wrap the checkpoint functions, if gradient checkpointing is on, to recompute in context."""
         if torch.compiler.is_compiling() or not self.model.training:
             return
-        first = self.resolved.layers[0]
-        function = getattr(first, "_gradient_checkpointing_func", None)
-        if function is None or isinstance(function, CheckpointInContext):
-            return
-        for module in self.model.modules():
+        if (
+            self._checkpointable is None
+        ):  # (not just the layers, and not all of them: towers differ)
+            having = (m for m in self.model.modules() if hasattr(m, "gradient_checkpointing"))
+            self._checkpointable = list(having)
+        for module in self._checkpointable:
             function = module.__dict__.get("_gradient_checkpointing_func")
             if function is not None and not isinstance(function, CheckpointInContext):
                 module._gradient_checkpointing_func = CheckpointInContext(function)  # type: ignore[assignment]
@@ -473,6 +476,10 @@ class Engine:
                 model, kwargs.get("cache_implementation", settings.cache_implementation)
             )
         simple = not inside and not model.config.is_encoder_decoder
+        simple = (
+            simple
+            and "inputs_embeds" in inspect.signature(model.prepare_inputs_for_generation).parameters
+        )
         if not (cached is not False and known and simple and ids.dim() == 2 and ids.shape[1]):  # type: ignore[union-attr]
             return args, kwargs
         rows: Any = ids

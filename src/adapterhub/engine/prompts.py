@@ -229,6 +229,14 @@ def prepare(
         if name not in ("attention_mask", "position_ids") and _is_said_of(first, value):
             none = value.new_zeros(value.shape[0], length, *value.shape[2:])
             kwargs[name] = torch.cat([value[:, : made.at], none, value[:, made.at :]], 1)
+    # XLNet's: what each position may not see, (batch, n, n), and which are predicted, (batch, m, n)
+    for name, axes in (("perm_mask", (1, 2)), ("target_mapping", (2,))):
+        if isinstance(value := kwargs.get(name), torch.Tensor):
+            for axis in axes:
+                left, right = value.tensor_split([made.at], axis)
+                size = [*value.shape[:axis], length, *value.shape[axis + 1 :]]
+                value = torch.cat([left, value.new_zeros(size), right], axis)
+            kwargs[name] = value
     return (), kwargs
 
 
