@@ -270,9 +270,19 @@ def _tree(subject: Subject, model: Any, block: str, length: int) -> str:
     return ""
 
 
-def _trains(subject: Subject, model: Any, block: str, length: int) -> None:
-    """One backward pass through the setup: gradients on all that takes part and on nothing else."""
+def _trains(subject: Subject, model: Any, block: str, length: int, shorter: int = 0) -> None:
+    """One backward pass through the setup: gradients on all that takes part and on nothing else.
+
+    Args:
+        shorter: 1: with the queries of fusion layers scaled down.
+    """
     setup, extra = setup_of(block, length)
+    if shorter:
+        model.zero_grad(set_to_none=True)
+        with torch.no_grad():
+            for name, parameter in model.named_parameters():
+                if name.endswith(("query_weight", "query_bias")) and ".fusions." in name:
+                    parameter.mul_(1e-6)
     if "Fuse" in block:
         model.train_adapter_fusion(setup, unfreeze_adapters=True)
     else:
@@ -294,7 +304,13 @@ def _trains(subject: Subject, model: Any, block: str, length: int) -> None:
     }.get(block)
     fusion = ".fusions." if "Fuse" in block else ""
     located = block == "Split" and _looks_around(model.adapter_handle.engine)
-    expect_gradients(subject, model, names, fusion, order, maybe_zero=located)
+    try:
+        expect_gradients(subject, model, names, fusion, order, maybe_zero=located)
+    except Failed as error:
+        if "zero gradient" not in str(error) or ".fusions." not in str(error) or shorter == 1:
+            raise
+        # Between hidden states as large as some models' a softmax is exactly 0 or 1 and has no gradient.
+        _trains(subject, model, block, length, shorter=1)
 
 
 _WAYS: dict[str, Callable[[Subject, Any, str, int], str]] = {
