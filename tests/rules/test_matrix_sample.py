@@ -38,6 +38,7 @@ FOUND = [
     Cell("opt", "prompt_tuning", "Route"),
     Cell("swin", "lora_gated", "Route"),
     Cell("swin", "unipelt", "Average"),
+    Cell("wav2vec2", "prompt_tuning", "4 export"),
     Cell("wavlm", "mtl_lora", "4 compile"),
     Cell("xlnet", "prompt_tuning", "3 generation"),
 ]

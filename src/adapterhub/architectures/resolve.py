@@ -62,7 +62,7 @@ class ResolvedSite:
         insert_after: for ``prompt`` sites, the embeddings module behind whose output prompts are inserted;
             ``None``: they join the token embeddings, and the model sees ``inputs_embeds``.
         insert_before: for ``prompt`` sites without tokens, the block before whose input they are inserted.
-        trunk: for ``prompt`` sites with ``insert_before``, what holds the blocks and is handed their masks.
+        blocks_after: for ``prompt`` sites with ``insert_before``, the blocks that run with the prompts.
         handed_by: the attention that hands the host's weight to a function instead of running the host.
         placed: for ``prompt`` sites where prompts take places among the ids, the token embeddings.
     """
@@ -96,7 +96,7 @@ class ResolvedSite:
     insert_after: nn.Module | None = None
     insert_before: nn.Module | None = None
     placed: nn.Module | None = None
-    trunk: nn.Module | None = None
+    blocks_after: tuple[nn.Module, ...] = ()
     handed_by: nn.Module | None = None
 
 
@@ -434,15 +434,12 @@ def _resolve_prompt(result: ResolvedModel, stack: StackRow, embed: nn.Module | N
     if not (around and (width is None or not rotary)):
         embed = None
     config: Any = getattr(owner, "config", None)
-    before = trunk = None
+    before, blocks = None, ()
     if embed is not None:
         width = getattr(config, "embedding_size", None) or result.hidden_size
     elif not isinstance(width, int):  # pictures and sounds: in front of the first block
-        block = blocks_at(result.base, stack.layers)[0]
-        before, trunk = block.module, result.base.get_submodule(block.path.rpartition(".")[0])
-        while trunk is not owner and type(trunk).forward is nn.ModuleList.forward:
-            trunk = _parent(owner, trunk)
-        trunk = None if trunk is owner else trunk
+        blocks = tuple(place.module for place in blocks_at(result.base, stack.layers))
+        before = blocks[0]
         width = block_width(before, stack.sublayers.values()) or result.hidden_size
     at_tokens = embed is None and before is None
     before_it = {other.layers for other in result.stack_of_layer if other is not stack}
@@ -466,15 +463,8 @@ def _resolve_prompt(result: ResolvedModel, stack: StackRow, embed: nn.Module | N
         insert_after=embed,
         insert_before=before,
         placed=tokens if stack.placed else None,
-        trunk=trunk,
+        blocks_after=blocks,
     )
-
-
-def _parent(owner: nn.Module, module: nn.Module) -> nn.Module:
-    for candidate in owner.modules():
-        if any(child is module for child in candidate.children()):
-            return candidate
-    return owner
 
 
 def owner_of(base: nn.Module, path: str, holding: nn.Module | None = None) -> Any:

@@ -58,11 +58,12 @@ class Prompted:
         return torch.cat([mask[:, : self.at], seen, mask[:, self.at :]], 1)
 
     def widen_square(self, mask: Any, h: Any) -> Any:
-        """Return a mask (batch or 1, heads or 1, queries, keys) over the positions of *h* with the prompts.
+        """Make room in a mask (batch or 1, heads or 1, queries, keys) for the prompts that *h* has already.
 
         Prompts are seen by all, and see what the first position sees. Anything else is returned as it is.
         """
-        length = h.shape[1] if isinstance(h, torch.Tensor) and h.dim() == 3 else -1
+        known = isinstance(h, torch.Tensor) and h.dim() == 3
+        length = h.shape[1] - self.prompt.shape[1] if known else -1
         if not isinstance(mask, torch.Tensor) or mask.dim() != 4 or mask.shape[-1] != length:
             return mask
         prompts, at = self.prompt.shape[1], self.at

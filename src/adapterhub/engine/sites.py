@@ -183,10 +183,12 @@ class Slot(nn.Module):
             del local.ctx.prompts[self.index]
         return changed
 
-    def on_trunk(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Pre-hook on what holds the blocks: make room for the prompts in a mask over positions."""
-        made = local.ctx.prompts.get(self.index)
-        if made is None or not (args or kwargs):
+    def on_prompted_block(
+        self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        """Pre-hook on every block behind prompts: make room for them in a mask over positions."""
+        made = local.ctx.cache.get(("prompt", self.index))
+        if made is None:
             return None
         h = _first_input(args, kwargs)[1]
         changed = {name: made.widen_square(value, h) for name, value in kwargs.items()}
@@ -199,6 +201,7 @@ class Slot(nn.Module):
         made = local.ctx.prompts.pop(self.index, None)
         if made is None:
             return None
+        local.ctx.cache["prompt", self.index] = made
         name, x = _first_input(args, kwargs)
         if not name:
             return (made.insert(x), *args[1:]), kwargs
@@ -380,9 +383,7 @@ class Slot(nn.Module):
             return frozenset({"experts", "tap"} if site.residual is not None else {"experts"})
         if point == "prompt":  # the boundary does the rest
             if site.insert_before is not None:
-                return frozenset(
-                    {"prompt_block"} if site.trunk is None else {"prompt_block", "trunk"}
-                )
+                return frozenset({"prompt_block", "prompted_blocks"})
             if site.placed is not None:
                 return frozenset({"place"})
             return frozenset({"prompt", "unmask"} if site.insert_after is not None else ())
@@ -436,9 +437,9 @@ class Slot(nn.Module):
         if kind == "prompt":
             inner: Any = self.site.insert_after
             return inner.register_forward_hook(self.on_embedded)
-        if kind == "trunk":
-            trunk: Any = self.site.trunk
-            return trunk.register_forward_pre_hook(self.on_trunk, with_kwargs=True)
+        if kind == "prompted_blocks":
+            hook, blocks = self.on_prompted_block, self.site.blocks_after
+            return _Handles(*(b.register_forward_pre_hook(hook, with_kwargs=True) for b in blocks))
         if kind == "place":
             return self.site.placed.register_forward_hook(self.on_placed)  # type: ignore[union-attr]
         if kind == "prompt_block":
