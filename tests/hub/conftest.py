@@ -93,6 +93,8 @@ def snapshot(root: Path) -> dict[str, bytes | None]:
 def _own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ADAPTERHUB_CACHE", str(tmp_path / "cache"))
     monkeypatch.delenv("ADAPTERHUB_HUB", raising=False)
+    # Made-up weights fit no base model; tests of those checks switch them on.
+    monkeypatch.setenv("ADAPTERHUB_CHECKS", "format")
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
     # Waiting for the disk takes most of the time and shows only in a power cut.
     monkeypatch.setattr(os, "fsync", lambda handle: None)

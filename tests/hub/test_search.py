@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from adapterhub.hub import Hub
-from adapterhub.hub.search import edit_distance, likeness, misspelt, words
+from adapterhub.hub.wordindex import edit_distance, likeness, misspelt, words
 from tests.hub.conftest import LORA, make_adapter
 
 

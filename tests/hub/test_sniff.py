@@ -42,6 +42,19 @@ def tarred() -> bytes:
     return buffer.getvalue()
 
 
+def field(number: int, value: bytes) -> bytes:
+    return bytes([number << 3 | 2, len(value)]) + value
+
+
+#: Two pieces (text, score, kind) and the settings of a trainer and a normaliser.
+PIECES = (
+    field(1, field(1, b"<unk>") + b"\x15\x00\x00\x00\x00" + b"\x18\x02")
+    + field(1, field(1, "\u2581the".encode()) + b"\x15\x00\x00\x80\xbf")
+    + field(2, b"\x18\x01" + field(2, b"m"))
+    + field(3, field(1, b"nmt_nfkc"))
+)
+
+
 class Evil:
     def __reduce__(self):
         return (print, ("never run",))
@@ -58,6 +71,11 @@ class Evil:
         ("notes.txt", b"1. Introduction", "text"),
         ("meta.yaml", b"a: 1", "yaml"),
         ("sub/plot.png", png(), "png"),
+        (".gitignore", b"checkpoints/\n", "text"),
+        ("merges.txt", b"", "text"),
+        ("chat_template.jinja", b"{% for m in messages %}{{ m }}{% endfor %}", "text"),
+        ("tokenizer.model", PIECES, "sentencepiece"),
+        ("spiece.model", PIECES, "sentencepiece"),
     ],
 )
 def test_allowed(tmp_path: Path, name: str, data: bytes, kind: str) -> None:
@@ -85,7 +103,13 @@ def test_allowed(tmp_path: Path, name: str, data: bytes, kind: str) -> None:
         ("x.txt", b"a\0b", "control characters"),
         ("x.txt", b"\x1b[2J", "control characters"),
         ("x.txt", b"\xff\xfe\xfd", "unknown binary kind"),
-        ("x.txt", b"", "empty"),
+        ("adapter.safetensors", b"", "empty"),
+        ("adapter_config.json", b"", "empty"),
+        ("tokenizer.model", PIECES[:-1], "unknown binary kind"),
+        ("tokenizer.model", PIECES + b"\x80", "unknown binary kind"),
+        ("tokenizer.model", PIECES + field(9, b""), "unknown binary kind"),
+        ("tokenizer.model", pickle.dumps({"a": 1}), "a pickle"),
+        ("model.txt", PIECES, "must end in .model"),
         ("x.json", b'{"a": 1, "a": 2}', "occurs twice"),
         ("x.json", b"{", "cannot be read"),
         ("x.yaml", b"a: &b 1", "anchors"),

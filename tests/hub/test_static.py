@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from html.parser import HTMLParser
@@ -167,9 +168,12 @@ def test_commands(filled: Path, tmp_path: Path) -> None:
     steps = [step.get("run", "") for step in workflow["jobs"]["check"]["steps"]]
     assert any("hub check" in step for step in steps)
     # The commands of the workflow are real ones, with their real options.
-    for step in steps:
-        if step.startswith("adapterhub "):
-            words = [str(filled) if word == "." else word for word in step.split()[1:]]
+    lines = [line.strip() for step in steps for line in step.splitlines()]
+    for line in lines:
+        if line.startswith("adapterhub "):
+            # The shell leaves out an option whose variable is empty.
+            words = re.sub(r"\$\{INDEX_KEY:\+[^}]*\}", "", line).split()[1:]
+            words = [str(filled) if word == "." else word for word in words]
             words = [str(tmp_path / "site") if word == "site" else word for word in words]
             result = runner.invoke(app, words)
             # The fixture's hub has two cards that cannot be read, and check says so.

@@ -232,7 +232,9 @@ def test_snippets_for_a_server(site: Site) -> None:
     assert 'load_adapter("@cat/lora")' in ours.code
     assert 'load_adapter("cat/lora", use_safetensors=True)' in theirs.code
     peft = replace(detail, adapter=replace(detail.adapter, format="peft"))
-    (only,) = snippets(hub, peft)
+    only, plain_, ours_ = snippets(hub, peft)
+    assert (plain_.title, ours_.title) == ("transformers", "adapterhub")
+    compile(plain_.code, "snippet", "exec")
     assert "AutoPeftModel" in only.code
     evil = replace(detail, adapter=replace(detail.adapter, base_model='x")\nimport os#'))
     for snippet in (*snippets(hub, evil), only):

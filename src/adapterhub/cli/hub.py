@@ -7,6 +7,7 @@ Tables are for people and fit 80 columns; ``--json`` prints the same as data. Ex
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from adapterhub.cli import hub_folder
+from adapterhub.cli import hub_folder, hub_keys, hub_ops
 from adapterhub.errors import AdapterHubError, did_you_mean
 
 if TYPE_CHECKING:
@@ -29,6 +30,15 @@ HubOption = Annotated[
         show_default=False,
     ),
 ]
+PlaceOption = Annotated[
+    str | None,
+    typer.Option(
+        "--hub",
+        envvar="ADAPTERHUB_HUB",
+        help="Hub folder, or address of a server. Default: ~/.local/share/adapterhub/hub.",
+        show_default=False,
+    ),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print data for scripts.")]
 TaskFilter = Annotated[str | None, typer.Option(help="Task, subtask or task/subtask.")]
 LanguageFilter = Annotated[str | None, typer.Option(help="Language tag or English name.")]
@@ -40,6 +50,8 @@ OwnerFilter = Annotated[str | None, typer.Option(help="Who published it.")]
 
 group = typer.Typer(no_args_is_help=True, help="Create, check, list, import and show a hub folder.")
 hub_folder.register(group)
+hub_ops.register(group)
+group.add_typer(hub_keys.group, name="key")
 
 
 def register(app: typer.Typer) -> None:
@@ -105,7 +117,11 @@ def _entry_table(title: str, entries: Sequence[Entry]) -> None:
                 f"{score:g}" if score is not None else "",
             ]
         )
-    longest = max((len(entry.identifier) for entry in entries), default=0)
+    _adapter_table(title, rows)
+
+
+def _adapter_table(title: str, rows: list[list[str]]) -> None:
+    longest = max((len(row[0].partition("\n")[0]) for row in rows), default=0)
     columns: dict[str, dict[str, Any]] = {
         "adapter": {"min_width": min(longest, 56)},
         "task, method": {"min_width": 12},
@@ -132,6 +148,41 @@ def _unknown_filters(hub: Hub, given: Mapping[str, str | None]) -> list[str]:
     return messages
 
 
+def _search_server(
+    url: str, words: str, given: Mapping[str, str | None], limit: int, as_json: bool
+) -> None:
+    """Ask a server, and show what it gives as :func:`search` shows what a folder has."""
+    from adapterhub.hub.remote import RemoteHub
+
+    hits = RemoteHub(url, os.environ.get("HF_TOKEN")).search(words, limit=limit, **given)
+    if as_json:
+        _print_json(hits.adapters)
+    elif hits.adapters:
+        shown = f", the first {limit}" if hits.total > limit else ""
+        plural = "s" if hits.total != 1 else ""
+        _record_table(f"{hits.total} adapter{plural} at {url}{shown}", hits.adapters)
+    if not hits.adapters:
+        lines = [f"Nothing at {url} fits."]
+        if hits.suggestions:
+            lines.append("Did you mean " + " or ".join(f"'{n}'" for n in hits.suggestions) + "?")
+        typer.echo(_printable("\n".join(lines)), err=True)
+        raise typer.Exit(1)
+
+
+def _record_table(title: str, records: Sequence[Mapping[str, Any]]) -> None:
+    rows = []
+    for item in records:
+        elsewhere = ", files elsewhere" if item["status"] == "elsewhere" else ""
+        rows.append(
+            [
+                f"@{item['owner']}/{item['name']}\n{item['base_model']}{elsewhere}",
+                f"{item['task']}/{item['subtask']}\n{item['architecture']} {item['settings']}",
+                f"{item['score']:g}" if item["score"] is not None else "",
+            ]
+        )
+    _adapter_table(title, rows)
+
+
 def search(
     query: Annotated[list[str] | None, typer.Argument(help="Words to look for.")] = None,
     task: TaskFilter = None,
@@ -140,12 +191,11 @@ def search(
     architecture: ArchitectureFilter = None,
     owner: OwnerFilter = None,
     limit: Annotated[int, typer.Option(min=1, help="Show at most so many.")] = 20,
-    hub: HubOption = None,
+    hub: PlaceOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Find adapters by words (typing errors forgiven) and properties."""
+    """Find adapters by words (typing errors forgiven) and properties, in a folder or on a server."""
     with _errors():
-        folder = _open(hub)
         words = " ".join(query or ())
         given = {
             "task": task,
@@ -154,6 +204,11 @@ def search(
             "architecture": architecture,
             "owner": owner,
         }
+        hub = hub.split(",")[0].strip() if hub else hub  # of several, the first
+        if hub is not None and hub.startswith(("http://", "https://")):
+            _search_server(hub, words, given, limit, as_json)
+            return
+        folder = _open(Path(hub) if hub is not None else None)
         found = folder.search(words, **given)
         if as_json:
             _print_json([entry.to_json() for entry in found[:limit]])
@@ -297,10 +352,24 @@ def hub_check(
     path: Annotated[Path | None, typer.Argument(help="Folder; see --hub for the default.")] = None,
     files: Annotated[bool, typer.Option(help="Read every stored file.")] = True,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show notes, too.")] = False,
+    data: Annotated[
+        Path | None,
+        typer.Option(help="Data of a server instead: run the checks of its adapters again."),
+    ] = None,
+    everything: Annotated[
+        bool,
+        typer.Option("--all", help="With --data: not only what older versions of checks saw."),
+    ] = False,
     hub: HubOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Check every card, every reference and every stored byte; exit 1 if there are errors."""
+    if data is not None:
+        from adapterhub.cli.hub_recheck import check_data
+
+        with _errors():
+            check_data(data, everything=everything, as_json=as_json)
+        return
     with _errors():
         folder = _open(path or hub)
         findings = folder.check(files=files)

@@ -36,6 +36,7 @@ def _require_extra() -> None:
     """Say what to install, where the server's libraries are not there."""
     try:
         import alembic  # noqa: F401
+        import argon2  # noqa: F401
         import prometheus_client  # noqa: F401
         import sqlalchemy  # noqa: F401
         import starlette  # noqa: F401
@@ -63,6 +64,12 @@ def serve(
         str, typer.Option(help="Name of the first administrator of a new hub.")
     ] = "admin",
     workers: Annotated[int, typer.Option(min=0, help="Check workers inside the server.")] = 1,
+    models: Annotated[
+        str | None,
+        typer.Option(
+            help="Base models on which visitors can try adapters: folders, or 'minilm', with commas."
+        ),
+    ] = None,
     plain_log: Annotated[
         bool, typer.Option("--plain-log", help="Log text instead of JSON.")
     ] = False,
@@ -80,6 +87,10 @@ def serve(
         settings, **{key: value for key, value in given.items() if value is not None}
     )
     settings = replace(settings, workers=workers, log_json=not plain_log)
+    if models is not None:
+        from adapterhub.hub.server.settings import split_places
+
+        settings = replace(settings, models=split_places(models))
 
     def say(text: str) -> None:
         typer.echo(text)
@@ -98,7 +109,7 @@ def worker(
 
     settings = _settings(data)
     from adapterhub.hub.server import logs
-    from adapterhub.hub.server.service import open_blobs
+    from adapterhub.hub.server.service import deep_checks, open_blobs
     from adapterhub.hub.store.database import Database
     from adapterhub.hub.store.staging import Staging
     from adapterhub.hub.verify.intake import Intake
@@ -112,6 +123,7 @@ def worker(
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
     intake = Intake(database, open_blobs(settings), Staging(data / "staging"))
+    intake.deep = deep_checks(settings)
     count = work(intake, stop, until_idle=until_idle)
     typer.echo(f"{count} piece(s) of work done")
 
@@ -130,11 +142,14 @@ def clean(
     from adapterhub.hub.server.service import open_blobs
     from adapterhub.hub.store import ledger
     from adapterhub.hub.store.database import Database
+    from adapterhub.hub.store.pending import pending_of
 
-    removed = ledger.collect(
-        Database(settings.database), open_blobs(settings), grace=timedelta(hours=hours)
-    )
+    home, grace = open_blobs(settings), timedelta(hours=hours)
+    removed = ledger.collect(Database(settings.database), home, grace=grace)
+    pieces = pending_of(home).clean(grace)
     typer.echo(f"{len(removed)} content(s) removed")
+    if pieces:
+        typer.echo(f"{pieces} piece(s) of unfinished uploads removed")
 
 
 @group.command("user")
@@ -143,18 +158,73 @@ def user(
     data: DataOption = _DATA,
     fullname: Annotated[str, typer.Option(help="Name for people.")] = "",
     admin: Annotated[bool, typer.Option("--admin", help="May administer the hub.")] = False,
+    password: Annotated[
+        bool,
+        typer.Option(
+            "--password", help="Ask for a password (also for a user who is there already)."
+        ),
+    ] = False,
 ) -> None:
-    """Add a user to a hub server's data (the server may be running)."""
+    """Add a user to a hub server's data, or set a password (the server may be running)."""
     settings = _settings(data)
-    from adapterhub.hub.store import accounts
-    from adapterhub.hub.store.database import Database
+    from sqlalchemy import select
 
+    from adapterhub.hub.store import accounts, logins, passwords
+    from adapterhub.hub.store.database import Database
+    from adapterhub.hub.store.models import Account
+
+    kept = None
+    if password:
+        text = typer.prompt("Password", hide_input=True, confirmation_prompt=True)
+        passwords.require(text, name)
+        kept = passwords.hashed(text)
     database = Database(settings.database)
     database.upgrade()
+    console = accounts.Caller(name="console")
     with database.write() as session:
-        accounts.create_account(session, name, fullname=fullname, admin=admin)
-        accounts.audit(session, accounts.Caller(name="console"), "user.create", name)
-    typer.echo(f"User {name} added; make a token with 'adapterhub hub token {name}'")
+        query = select(Account).where(Account.key == name.casefold(), Account.kind == "user")
+        account = session.scalar(query) if kept else None
+        is_new = account is None
+        if account is None:
+            account = accounts.create_account(session, name, fullname=fullname, admin=admin)
+            accounts.audit(session, console, "user.create", name)
+        if kept:
+            passwords.keep(session, account.id, kept)
+            logins.end_all(session, account.id)
+            accounts.audit(session, console, "password.reset", account.name)
+    if kept and not is_new:
+        typer.echo(f"The password of {account.name} is set; every browser is signed out")
+    else:
+        way = "" if kept else f"; make a token with 'adapterhub hub token {name}'"
+        typer.echo(f"User {name} added{way}")
+
+
+@group.command("invite")
+def invite(
+    name: Annotated[
+        str, typer.Argument(help="Account name; one that is there gets a new password.")
+    ] = "",
+    data: DataOption = _DATA,
+    admin: Annotated[bool, typer.Option("--admin", help="May administer the hub.")] = False,
+    days: Annotated[int, typer.Option(min=1, max=365, help="Good for so many days.")] = 7,
+) -> None:
+    """Print a link with which one person sets a password, once."""
+    from datetime import timedelta
+
+    settings = _settings(data)
+    from adapterhub.hub.store import accounts, invitations
+    from adapterhub.hub.store.database import Database
+
+    with Database(settings.database).write() as session:
+        secret = invitations.invite(
+            session,
+            accounts.Caller(name="console"),
+            name=name,
+            admin=admin,
+            lifetime=timedelta(days=days),
+        )
+    host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    typer.echo(f"{settings.public_url or f'http://{host}:{settings.port}'}/join/?code={secret}")
 
 
 @group.command("token")

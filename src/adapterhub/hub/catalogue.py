@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from adapterhub.errors import HubError
@@ -52,6 +52,18 @@ def card_paths(root: Path) -> Iterator[tuple[CardKind, Path]]:
                 yield kind, path
 
 
+def kind_of(path: str) -> CardKind:
+    """Return what kind of card lies at a path of a hub folder.
+
+    Raises:
+        HubError: If none does.
+    """
+    for folder, kind, _ in LAYOUT:
+        if path.startswith(f"{folder}/"):
+            return kind
+    raise HubError(f"{path} is not the path of a card")
+
+
 def read_card(root: Path, kind: CardKind, path: Path) -> tuple[Any, list[Finding]]:
     """Read one card file; return its record (or ``None``) and every finding about it."""
     where = path.relative_to(root).as_posix()
@@ -59,9 +71,14 @@ def read_card(root: Path, kind: CardKind, path: Path) -> tuple[Any, list[Finding
         raw = cardfile.load(path)
     except (HubError, OSError) as error:
         return None, [Finding("error", "unreadable", where, str(error))]
+    return build_card(kind, where, raw)
+
+
+def build_card(kind: CardKind, where: str, raw: dict[str, Any]) -> tuple[Any, list[Finding]]:
+    """Return the record (or ``None``) of the card at the path *where*, and every finding about it."""
     cleaned, repairs = clean_card(raw)
     findings = [Finding("note", "repaired", where, line) for line in repairs]
-    parent, stem = path.parent.name, path.stem
+    parent, stem = PurePosixPath(where).parent.name, PurePosixPath(where).stem
     try:
         if kind == "task":
             card: Any = cards.task_card(cleaned, parent, where)
@@ -194,6 +211,23 @@ class Catalogue:
             counts["architecture"][card.using] += 1
             counts["owner"][card.owner] += 1
         return counts
+
+
+def catalogue_of(root: Path, contents: Mapping[str, dict[str, Any]]) -> Catalogue:
+    """Return the catalogue of cards that are not in a folder.
+
+    Args:
+        root: stands for the folder; nothing is read from there.
+        contents: the cards by their paths.
+    """
+    files: dict[Path, CardFile] = {}
+    for where, raw in contents.items():
+        kind = kind_of(where)
+        card, findings = build_card(kind, where, raw)
+        files[root / where] = CardFile((0, 0, 0), kind, card, tuple(findings))
+    made = Catalogue(root, _files=files)
+    made._rebuild()
+    return made
 
 
 def _key(card: Any) -> Any:

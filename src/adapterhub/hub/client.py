@@ -6,25 +6,27 @@ talk to any server of that protocol. A task is the tag ``adapterhub:<task>/<subt
 
 from __future__ import annotations
 
-import hashlib
 import os
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from adapterhub.errors import HubError
 from adapterhub.hub import cardfile
-from adapterhub.hub.findings import raise_all
-from adapterhub.hub.identifier import AdapterKey, TaskQuery, parse_identifier
+from adapterhub.hub.fetching import TASK_TAG, fetch
 from adapterhub.hub.inspection import list_files, read_front_matter
+from adapterhub.hub.leftovers import is_leftover
 from adapterhub.hub.names import slug_problems
-from adapterhub.hub.verify import adapter, facts
+from adapterhub.hub.sending import Progress
+from adapterhub.hub.signing import SIGNATURE_FILE, SigningKey
+from adapterhub.hub.storage import file_sha256
+from adapterhub.hub.verify import adapter, deep, facts
+from adapterhub.hub.verify.deep import DeepChecks
 from adapterhub.hub.verify.files import examine
 from adapterhub.hub.verify.results import Result, errors
 
-TASK_TAG = "adapterhub:"
-_SHOWN = 8
+__all__ = ["Prepared", "complete_card", "fetch", "is_server", "prepare", "push", "task_problems"]
 
 
 def is_server(place: str) -> bool:
@@ -42,6 +44,7 @@ class Prepared:
         facts: what follows from the files; see :mod:`adapterhub.hub.verify.facts`.
         results: what each check said, by file.
         problems: why the hub would refuse or hold it; empty if it would be published.
+        left_out: files that training left there and nobody needs; see :mod:`.leftovers`.
     """
 
     files: Mapping[str, Path | bytes]
@@ -49,6 +52,7 @@ class Prepared:
     facts: Mapping[str, Any]
     results: Mapping[str, Sequence[Result]]
     problems: Sequence[str] = field(default_factory=list)
+    left_out: Sequence[str] = ()
 
 
 def prepare(
@@ -58,6 +62,7 @@ def prepare(
     license: str | None = None,
     language: str | None = None,
     description: str = "",
+    trial: DeepChecks | None = None,
 ) -> Prepared:
     """Run every check of the server here, and complete the card; nothing is sent.
 
@@ -66,25 +71,45 @@ def prepare(
         task: ``task/subtask``, e.g. ``"sentiment/sst-2"``.
         license, language: for the card, where it does not say.
         description: a sentence for a card that does not exist yet.
+        trial: also check it against its base model; takes seconds, as the server's own check does.
     """
     place = Path(folder).expanduser()
     files, problems = list_files(place)
-    problems += _task_problems(task)
+    left_out = [name for name in files if is_leftover(name)]
+    # (A signature is made anew for where it goes.)
+    files = {k: v for k, v in files.items() if k not in left_out and k != SIGNATURE_FILE}
+    problems += task_problems(task)
     results = {name: examine(path, name) for name, path in files.items()}
     by_name = {name: {item.name: item for item in found} for name, found in results.items()}
     problems += errors(item for found in results.values() for item in found)
     whole = adapter.check_set(by_name)
     problems += whole.message.split("\n") if whole.failed else []
+    if trial is not None and not problems:
+        tried = _tried(trial, files, by_name)
+        results[deep.weights_of(by_name)] += list(tried.values())
+        problems += errors(tried.values())
     learnt = facts.derive(by_name, sum(path.stat().st_size for path in files.values()))
     text = (
         files["README.md"].read_text("utf-8-sig") if "README.md" in files and not problems else ""
     )
-    card = _card(text, learnt, task, license, language, description)
+    card = complete_card(text, learnt, task, license, language, description)
     sent: dict[str, Path | bytes] = {**files, "README.md": card.encode()}
-    return Prepared(sent, card, learnt, results, problems)
+    return Prepared(sent, card, learnt, results, problems, left_out)
 
 
-def _task_problems(task: str | None) -> list[str]:
+def _tried(
+    trial: DeepChecks, files: Mapping[str, Path], found: Mapping[str, Mapping[str, Result]]
+) -> dict[str, Result]:
+    hashes = {name: file_sha256(path)[0] for name, path in files.items()}
+    subject, results = trial.subject(found, hashes)
+    if subject is None:
+        return results
+    with tempfile.TemporaryDirectory() as area:
+        return trial.run(subject, files, Path(area))
+
+
+def task_problems(task: str | None) -> list[str]:
+    """Return what is wrong with a task written as ``task/subtask``."""
     if task is None:
         return []
     parts = task.split("/")
@@ -97,12 +122,12 @@ def _task_problems(task: str | None) -> list[str]:
     ]
 
 
-def _card(
+def complete_card(
     text: str,
     learnt: Mapping[str, Any],
     task: str | None,
     license: str | None,
-    language: str | None,
+    language: str | Sequence[str] | None,
     description: str,
 ) -> str:
     """Return the README with a front matter that says what is known; what its author wrote stays."""
@@ -137,140 +162,35 @@ def push(
     private: bool = False,
     revision: str | None = None,
     message: str = "Publish an adapter",
+    key: SigningKey | None = None,
+    replace: bool = False,
+    progress: Progress | None = None,
 ) -> str:
     """Send a prepared folder to the hub server at *url* in one commit; return its commit id.
 
-    Only contents that have changed travel. Files that the repository holds and the folder does not stay.
+    Only contents that have changed travel, and what a push before that was stopped has sent does not
+    travel again. Files that the repository holds and the folder does not stay, unless *replace* is set.
 
     Args:
         repo: ``namespace/name``.
         token: with scope write; by default that of ``hf auth login`` or ``HF_TOKEN``.
         revision: branch; by default ``main``.
+        key, replace, progress: see :func:`.pushing.publish`.
 
     Raises:
         HubError: If a check failed, or the hub refuses; nothing is published then.
     """
-    raise_all("this folder cannot be published:", prepared.problems)
-    os.environ.setdefault(
-        "HF_HUB_DISABLE_XET", "1"
-    )  # read when it is imported; large files go by LFS
-    from huggingface_hub import CommitOperationAdd, HfApi
+    from adapterhub.hub.pushing import publish
 
-    api = HfApi(endpoint=url.rstrip("/"), token=token)
-    operations = [
-        CommitOperationAdd(name, _content(value)) for name, value in prepared.files.items()
-    ]
-    try:
-        api.create_repo(repo, private=private, exist_ok=True)
-        made = api.create_commit(repo, operations, commit_message=message, revision=revision)
-    except Exception as error:
-        raise HubError(f"{repo} was not published at {url}: {_reason(error)}") from error
-    return made.oid
-
-
-def _content(value: Path | bytes) -> str | bytes:
-    return value if isinstance(value, bytes) else str(value)
-
-
-def _reason(error: Exception) -> str:
-    """Return what the server said, without the client's links and ids around it."""
-    response = getattr(error, "response", None)
-    said = response.headers.get("x-error-message") if response is not None else None
-    return said or str(error) or type(error).__name__
-
-
-def fetch(
-    url: str,
-    identifier: str,
-    *,
-    version: str | None = None,
-    base_model: str | None = None,
-    token: str | None = None,
-) -> Path:
-    """Bring an adapter from the server at *url* into the cache, every checksum verified.
-
-    Args:
-        identifier: ``namespace/name`` or ``@namespace/name``; ``task/subtask`` or
-            ``task/subtask@namespace``, if one adapter fits.
-        version: branch, tag or commit id.
-        base_model: id of the base model that it must be for, for a task.
-
-    Raises:
-        HubError: If nothing fits, several do (each is named), or what arrives is damaged.
-    """
-    from huggingface_hub import HfApi, snapshot_download
-    from huggingface_hub.errors import RepositoryNotFoundError
-
-    url = url.rstrip("/")
-    api = HfApi(endpoint=url, token=token)
-    try:
-        repo = _exact(identifier)
-        if repo is None or (not identifier.startswith("@") and not _exists(api, repo)):
-            repo = _by_task(api, identifier, base_model)
-        folder = Path(snapshot_download(repo, revision=version, endpoint=url, token=token))
-        commit = folder.name
-        known = api.get_paths_info(
-            repo, [p.name for p in folder.iterdir() if p.is_file()], revision=commit
-        )
-    except HubError:
-        raise
-    except RepositoryNotFoundError as error:
-        raise HubError(f"there is no {identifier!r} at {url} that you may see") from error
-    except Exception as error:
-        raise HubError(
-            f"{identifier!r} could not be fetched from {url}: {_reason(error)}"
-        ) from error
-    for item in known:
-        _verify(folder / item.path, item)
-    return folder
-
-
-def _exact(identifier: str) -> str | None:
-    name = identifier.removeprefix("@")
-    return name if name.count("/") == 1 and "@" not in name else None
-
-
-def _exists(api: Any, repo: str) -> bool:
-    from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError
-
-    try:
-        api.model_info(repo)
-    except (RepositoryNotFoundError, HFValidationError):
-        return False
-    return True
-
-
-def _by_task(api: Any, identifier: str, base_model: str | None) -> str:
-    query = parse_identifier(identifier)
-    if isinstance(query, AdapterKey) or not isinstance(query, TaskQuery) or not query.subtask:
-        raise HubError(
-            f"{identifier!r} is not namespace/name, task/subtask or task/subtask@namespace"
-        )
-    tags = [f"{TASK_TAG}{query.first}/{query.subtask}"]
-    tags += [f"base_model:{base_model}"] if base_model else []
-    found = sorted(item.id for item in api.list_models(filter=tags, author=query.owner))
-    if not found:
-        raise HubError(
-            f"no adapter at {api.endpoint} fits {identifier!r}{f' for {base_model}' if base_model else ''}"
-        )
-    if len(found) > 1:
-        more = f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
-        raise HubError(
-            f"{identifier!r} fits {len(found)} adapters; name one: @{', @'.join(found[:_SHOWN])}{more}"
-        )
-    return found[0]
-
-
-def _verify(path: Path, item: Any) -> None:
-    """Compare a file with the hash that the hub states for it."""
-    data = path.read_bytes()
-    lfs = getattr(item, "lfs", None)
-    if lfs is not None:
-        stated, found = lfs.sha256, hashlib.sha256(data).hexdigest()
-    else:
-        head = b"blob %d\0" % len(data)
-        stated, found = item.blob_id, hashlib.sha1(head + data, usedforsecurity=False).hexdigest()
-    if stated != found:
-        raise HubError(
-            f"{path} is damaged: its hash is {found} and not {stated}; remove it and fetch it again"
-        )
+    return publish(
+        prepared,
+        repo,
+        url=url,
+        token=token,
+        private=private,
+        revision=revision,
+        message=message,
+        key=key,
+        replace=replace,
+        progress=progress,
+    ).commit

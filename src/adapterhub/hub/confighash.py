@@ -66,6 +66,9 @@ def all_hashes(config: Mapping[str, Any]) -> frozenset[str]:
 
 def method_name(config: Mapping[str, Any]) -> str:
     """Return the usual name of the method, e.g. ``double_seq_bn`` or ``lora``."""
+    if "peft_type" in config:
+        method = str(config["peft_type"]).lower()
+        return "dora" if method == "lora" and config.get("use_dora") else method
     architecture = config.get("architecture")
     if architecture == "union":
         members = [item for item in config.get("configs") or [] if isinstance(item, Mapping)]

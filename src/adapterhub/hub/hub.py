@@ -37,11 +37,14 @@ Copy it, put it under version control, or share it over a network folder as it i
 def default_hub_folder() -> Path:
     """Return the hub used when none is named: ``$ADAPTERHUB_HUB``, else the user's data folder.
 
+    Of several hubs there (with commas), the first that is a folder.
+
     Not the cache folder: what was published must survive somebody emptying their caches.
     """
-    named = os.environ.get(HUB_VARIABLE)
-    if named:
-        return Path(named).expanduser()
+    named = [item.strip() for item in os.environ.get(HUB_VARIABLE, "").split(",") if item.strip()]
+    folders = [item for item in named if item != "hf" and "://" not in item]
+    if folders or len(named) == 1:
+        return Path((folders or named)[0]).expanduser()
     base = os.environ.get("XDG_DATA_HOME") or "~/.local/share"
     return Path(base).expanduser() / "adapterhub" / "hub"
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from adapterhub.errors import HubError
+from adapterhub.hub.client import is_server
 from adapterhub.hub.entries import Entry
-from adapterhub.hub.hub import Hub
+from adapterhub.hub.hub import HUB_VARIABLE, Hub
 from adapterhub.hub.pull import cache_folder
+from adapterhub.hub.remote import RemoteHub
 
 #: Where pulled adapters are kept.
 ADAPTER_CACHE = cache_folder()
@@ -42,7 +45,7 @@ class AdapterInfo:
 
 
 def list_adapters(source: str | None = None, model_name: str | None = None) -> list[AdapterInfo]:
-    """Return the adapters of the user's hub (``$ADAPTERHUB_HUB``), by identifier.
+    """Return the adapters of the user's hub (``$ADAPTERHUB_HUB``, a folder or server), by identifier.
 
     Args:
         source: ``"ah"`` or ``None``; others (``"hf"``) are not asked from here.
@@ -55,6 +58,10 @@ def list_adapters(source: str | None = None, model_name: str | None = None) -> l
         raise HubError(
             f"list_adapters lists the adapters of a hub (source='ah'), not of {source!r}."
         )
+    server = _server()
+    if server is not None:
+        every = server.everything(model_name)
+        return sorted((_served(item) for item in every), key=lambda info: info.adapter_id)
     found = Hub().search(base_model=model_name)
     return sorted((_info(entry) for entry in found), key=lambda info: info.adapter_id)
 
@@ -68,10 +75,39 @@ def get_adapter_info(adapter_id: str, source: str | None = "ah") -> AdapterInfo 
     """
     if source not in (None, "ah"):
         return None
+    server = _server()
     try:
+        if server is not None:
+            found = server.detail(adapter_id)
+            return _served(found["adapter"], found["config"], found["versions"]) if found else None
         return _info(Hub().resolve(adapter_id))
     except HubError:
         return None
+
+
+def _server() -> RemoteHub | None:
+    """Return the first of the user's hubs if it is a server."""
+    place = os.environ.get(HUB_VARIABLE, "").split(",")[0].strip()
+    return RemoteHub(place, os.environ.get("HF_TOKEN")) if is_server(place) else None
+
+
+def _served(
+    item: Mapping[str, Any],
+    config: Mapping[str, Any] | None = None,
+    versions: Sequence[Mapping[str, Any]] = (),
+) -> AdapterInfo:
+    """Return what a server says about an adapter; only its own page has configuration and checksum."""
+    sha256 = next((v["sha256"] for v in versions if v["name"] == item["version"]), None)
+    return AdapterInfo(
+        source="ah",
+        adapter_id=f"@{item['owner']}/{item['name']}",
+        model_name=item["base_model"],
+        task=item["task"],
+        subtask=item["subtask"],
+        username=item["owner"],
+        adapter_config=dict(config or {}),
+        sha256=sha256,
+    )
 
 
 def _info(entry: Entry) -> AdapterInfo:

@@ -25,6 +25,10 @@ from adapterhub.hub.search import is_architecture, is_model
 _SHOWN = 12
 
 
+class Ambiguous(HubError):
+    """Several adapters fit; each is named."""
+
+
 def resolve(
     catalogue: Catalogue,
     identifier: str,
@@ -203,7 +207,7 @@ def _choose(entries: Sequence[Entry], identifier: str) -> tuple[Entry, str]:
         dated = _by_date(entries)
         if dated and dated[0][0] < dated[1][0]:
             return dated[0][1], f"the oldest of {len(entries)}"
-    raise HubError(_ambiguous(entries, identifier))
+    raise Ambiguous(_ambiguous(entries, identifier))
 
 
 def _first_date(entry: Entry) -> str | None:

@@ -2,14 +2,11 @@
 
 Every word of the question must be found somewhere in an adapter's texts; where (its task counts
 more than its description) and how well (the word itself, its beginning, a part of it, a near
-spelling) decides the order. A few thousand cards need no index structure: each distinct word of
-the hub is compared once per word of the question.
+spelling) decides the order; :mod:`adapterhub.hub.wordindex` does the comparing.
 """
 
 from __future__ import annotations
 
-import re
-from collections import defaultdict
 from collections.abc import Callable, Iterable
 
 from adapterhub.hub.catalogue import Catalogue
@@ -17,57 +14,8 @@ from adapterhub.hub.confighash import same_method
 from adapterhub.hub.entries import Entry
 from adapterhub.hub.languages import language_code, language_name
 
-_WORD = re.compile(r"[^\W_]+")
-_NAME = re.compile(r"[^\s/@_,;:()\"']+")
 
-
-def words(text: str) -> set[str]:
-    """Return the words of *text*: whole names such as ``sst-2`` and their parts ``sst``, ``2``."""
-    folded = text.casefold()
-    names = {name.strip(".-+!?*`") for name in _NAME.findall(folded)}
-    return {word for word in names | set(_WORD.findall(folded)) if word}
-
-
-def edit_distance(one: str, other: str, limit: int) -> int:
-    """Count the insertions, deletions, changes and swaps of neighbours that turn one into other.
-
-    Stops early: any distance above *limit* is returned as ``limit + 1``.
-    """
-    if abs(len(one) - len(other)) > limit:
-        return limit + 1
-    before: list[int] = []
-    row = list(range(len(other) + 1))
-    for i, left in enumerate(one, 1):
-        before, last, row = row, before, [i]
-        for j, right in enumerate(other, 1):
-            cost = min(before[j] + 1, row[j - 1] + 1, before[j - 1] + (left != right))
-            if last and i > 1 and j > 1 and left == other[j - 2] and one[i - 2] == right:
-                cost = min(cost, last[j - 2] + 1)
-            row.append(cost)
-        if min(row) > limit:
-            return limit + 1
-    return min(row[-1], limit + 1)
-
-
-def likeness(query: str, word: str) -> float:
-    """Return how much of *word* the query word is, from 0 (not in it) to 1 (the same)."""
-    if query == word:
-        return 1.0
-    if len(query) >= 2 and word.startswith(query):
-        return 0.8
-    return 0.6 if len(query) >= 3 and query in word else 0.0
-
-
-def misspelt(query: str, word: str) -> float:
-    """Return 0.5 if the query word may be *word* with a typing error, else 0."""
-    # Short words and those with digits mean something else with one letter changed (sst-2, sst-5).
-    if len(query) < 4 or any(char.isdigit() for char in query):
-        return 0.0
-    limit = 1 if len(query) < 8 else 2
-    return 0.5 if edit_distance(query, word, limit) <= limit else 0.0
-
-
-def _texts(catalogue: Catalogue, entry: Entry) -> list[tuple[float, str]]:
+def texts(catalogue: Catalogue, entry: Entry) -> list[tuple[float, str]]:
     """Return the searchable texts of an adapter with their weights."""
     card = entry.card
     task = catalogue.tasks.get((card.type, card.task))
@@ -84,7 +32,7 @@ def _texts(catalogue: Catalogue, entry: Entry) -> list[tuple[float, str]]:
     ]
 
 
-class WordIndex:
+class EntryIndex:
     """The words of some adapters, taken apart once for any number of questions.
 
     Args:
@@ -93,55 +41,28 @@ class WordIndex:
     """
 
     def __init__(self, catalogue: Catalogue, entries: Iterable[Entry]) -> None:
-        self._entries = list(entries)
-        self._weights: list[dict[str, float]] = []
-        self._holders: dict[str, list[int]] = defaultdict(list)
-        for index, entry in enumerate(self._entries):
-            found: dict[str, float] = {}
-            for weight, text in _texts(catalogue, entry):
-                for word in words(text):
-                    found[word] = max(found.get(word, 0.0), weight)
-            self._weights.append(found)
-            for word in found:
-                self._holders[word].append(index)
+        from adapterhub.hub.wordindex import WordIndex, weighted_words  # numpy takes time to import
+
+        # In the order that breaks ties: files are here, marked as default, then the identifier.
+        self._entries = sorted(
+            entries, key=lambda e: (not e.available, not e.card.default, e.identifier)
+        )
+        self._index = WordIndex()
+        for slot, entry in enumerate(self._entries):
+            self._index.put(slot, weighted_words(texts(catalogue, entry)))
 
     def rank(self, query: str) -> list[Entry]:
-        """Return the adapters that contain every word of *query*, best first.
+        """Return the adapters that contain every word of *query*, best first."""
+        import numpy as np
 
-        Ties are broken by: files are here, marked as default, then the identifier.
-        """
-        scores = [0.0] * len(self._entries)
-        alive = set(range(len(self._entries)))
-        # Split at blanks and slashes only, so that sst-2 stays one word of the question.
-        for query_word in [part for part in re.split(r"[\s/@,]+", query.casefold()) if part]:
-            best = self._best(query_word)
-            alive &= best.keys()
-            for index in alive:
-                scores[index] += best[index]
-
-        def order(index: int) -> tuple[float, bool, bool, str]:
-            entry = self._entries[index]
-            return (-scores[index], not entry.available, not entry.card.default, entry.identifier)
-
-        return [self._entries[index] for index in sorted(alive, key=order)]
-
-    def _best(self, query_word: str) -> dict[int, float]:
-        """Return how well each adapter that has the word has it."""
-        best: dict[int, float] = {}
-        # A typing error is assumed only if the word as typed is nowhere: "bart" is not "bert".
-        for measure in (likeness, misspelt):
-            for word, indices in self._holders.items():
-                quality = measure(query_word, word)
-                for index in indices if quality else ():
-                    best[index] = max(best.get(index, 0.0), quality * self._weights[index][word])
-            if best:
-                break
-        return best
+        scores, alive = self._index.scores(query, np.ones(len(self._entries), np.bool_))
+        found = np.flatnonzero(alive)
+        return [self._entries[slot] for slot in found[np.argsort(-scores[found], kind="stable")]]
 
 
 def rank(catalogue: Catalogue, entries: Iterable[Entry], query: str) -> list[Entry]:
-    """Return those of *entries* that contain every word of *query*; see :meth:`WordIndex.rank`."""
-    return WordIndex(catalogue, entries).rank(query)
+    """Return those of *entries* that contain every word of *query*; see :meth:`EntryIndex.rank`."""
+    return EntryIndex(catalogue, entries).rank(query)
 
 
 def filters(

@@ -1,9 +1,9 @@
 """Tells what a file is by its content, and refuses what could run or hide something.
 
 Names lie: scanners that looked at the extension first were fooled. Here the content decides the
-kind first, and then the name must be one that this kind may have. Only five kinds exist:
-safetensors, JSON, YAML, text (Markdown among it) and PNG. Everything else is refused, with the way
-out.
+kind first, and then the name must be one that this kind may have. Only six kinds exist:
+safetensors, JSON, YAML, text (Markdown and chat templates among it), PNG, and the models of
+SentencePiece, which tokenizers need. Everything else is refused, with the way out.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import Literal
 
 from adapterhub.errors import HubError
-from adapterhub.hub import cardfile
+from adapterhub.hub import cardfile, sentencepiece
 from adapterhub.hub.tensors import strict_json
 
-Kind = Literal["safetensors", "json", "yaml", "text", "png"]
+Kind = Literal["safetensors", "json", "yaml", "text", "png", "sentencepiece"]
 
 MAX_TEXT_BYTES = 32 * 1024 * 1024
 MAX_PNG_BYTES = 16 * 1024 * 1024
@@ -34,8 +34,12 @@ _ALLOWED_NAMES: dict[Kind, tuple[str, ...]] = {
     "safetensors": (".safetensors",),
     "json": (".json",),
     "yaml": (".yaml", ".yml"),
-    "text": (".md", ".txt", ".bib", ".cff", ".gitattributes"),
+    "text": (
+        *(".md", ".rst", ".txt", ".bib", ".cff", ".gitattributes", ".gitignore"),
+        *(".jinja", ".jinja2", ".csv", ".tsv", ".jsonl", ".vocab"),
+    ),
     "png": (".png",),
+    "sentencepiece": (".model", ".spm"),
 }
 _TEXT_WITHOUT_SUFFIX = ("license", "licence", "notice", "readme", "copying", "citation")
 
@@ -67,7 +71,8 @@ def sniff(path: Path, name: str) -> tuple[Kind | None, list[str]]:
     with path.open("rb") as file:
         head = file.read(512)
     if not head:
-        return None, [f"{name} is empty; remove it"]
+        problems = _name_problems(name, "text")
+        return "text", [f"{name} is empty; remove it"] if problems else []
     if head.startswith(_PNG):
         problem = "is larger than a preview may be" if size > MAX_PNG_BYTES else _png_problem(path)
         return "png", [f"{name} {problem}"] if problem else _name_problems(name, "png")
@@ -76,6 +81,8 @@ def sniff(path: Path, name: str) -> tuple[Kind | None, list[str]]:
         return "safetensors", _name_problems(name, "safetensors")
     if binary is not None:
         return None, [f"{name} is {binary}, which is refused; {SAVE_AS_SAFETENSORS}"]
+    if sentencepiece.may_be(head) and sentencepiece.is_sentencepiece(path):
+        return "sentencepiece", _name_problems(name, "sentencepiece")
     if size > MAX_TEXT_BYTES:
         return None, [f"{name} is larger than the {MAX_TEXT_BYTES >> 20} MiB that text may have"]
     return _text_kind(path.read_bytes(), name)

@@ -19,8 +19,6 @@ from typing import Any
 MAX_HEADER_BYTES = 25_000_000
 MAX_DIMENSIONS = 16
 MAX_TENSORS = 100_000
-_SHOWN = 3
-_CHUNK = 1 << 22
 
 #: Bits of one element of each type of the format.
 DTYPE_BITS: dict[str, int] = {
@@ -161,41 +159,8 @@ def _check_cover(result: TensorFile, start: int, size: int) -> None:
         result.problems.append(f"has {size - position} bytes that no tensor accounts for")
 
 
-def _all_finite(values: Any, dtype: str, np: Any) -> bool:
-    """Tell if a flat array (raw integers for types that numpy lacks) has no NaN or infinity."""
-    if dtype == "BF16":
-        return bool(((values & 0x7F80) != 0x7F80).all())
-    if dtype == "F8_E5M2":
-        return bool(((values & 0x7C) != 0x7C).all())
-    if dtype == "F8_E4M3":
-        return bool(((values & 0x7F) != 0x7F).all())
-    return bool(np.isfinite(values).all())
-
-
 def number_problems(path: Path, tensors: list[TensorInfo]) -> list[str]:
-    """Return which tensors hold NaN or infinity; reads the file in pieces, without torch."""
-    import numpy as np  # slow to import, and only needed here
+    """Return which tensors hold NaN or infinity; see :mod:`.numbers` for all that can be said."""
+    from adapterhub.hub.numbers import measure  # which reads this module
 
-    read_as = {
-        "F16": "<f2",
-        "F32": "<f4",
-        "F64": "<f8",
-        "C64": "<c8",
-        "BF16": "<u2",
-        "F8_E5M2": "u1",
-        "F8_E4M3": "u1",
-    }
-    bad = []
-    for tensor in tensors:
-        count = math.prod(tensor.shape)
-        if tensor.dtype not in read_as or not count:
-            continue
-        data = np.memmap(path, read_as[tensor.dtype], "r", offset=tensor.begin, shape=(count,))
-        pieces = (data[i : i + _CHUNK] for i in range(0, count, _CHUNK))
-        if not all(_all_finite(piece, tensor.dtype, np) for piece in pieces):
-            bad.append(tensor.name)
-    if not bad:
-        return []
-    names = ", ".join(repr(name[:120]) for name in bad[:_SHOWN])
-    more = f" and {len(bad) - _SHOWN} more" if len(bad) > _SHOWN else ""
-    return [f"holds NaN or infinity in {names}{more}; training has diverged, so do not publish it"]
+    return measure(path, tensors).problems()

@@ -92,6 +92,8 @@ class HandleFiles:
         use_safetensors: bool | None = None,
         loading_info: dict[str, Any] | None = None,
         source: str | None = None,
+        revision: str | None = None,
+        require_signature: Any = None,
     ) -> str:
         """Load an adapter from a folder or by its hub identifier; return its name.
 
@@ -117,13 +119,27 @@ class HandleFiles:
             loading_info: gets ``missing_keys`` and ``unexpected_keys``; empty, as other files are refused.
             source: for identifiers, the hub: ``"ah"`` (the user's) or ``"hf"`` (Hugging Face); default: the
                 first, then the second.
+            revision: another word for *version*: on a server, a branch, tag or commit.
+            require_signature: ``True``: load it only if a key that you trust signed it; the text of a key
+                (``"ed25519:..."``): only if that one did; a path: as ``True``, by the list there. Default:
+                ``$ADAPTERHUB_REQUIRE_SIGNATURE``. A wrong signature from a hub is always an error.
 
         Raises:
             CheckpointError: damaged, unsafe, or for another architecture. HubError: not to be found.
-            ConfigError: *id2label* does not fit the head.
+            ConfigError: *id2label* does not fit the head, or *version* and *revision* differ.
         """
+        if version is not None and revision is not None and version != revision:
+            raise ConfigError(
+                f"version={version!r} and revision={revision!r} say the same thing differently; give one."
+            )
         folder = find_adapter(
-            adapter_name_or_path, version, config, model_name, base_name(self.model), source
+            adapter_name_or_path,
+            version if version is not None else revision,
+            config,
+            model_name,
+            base_name(self.model),
+            source,
+            require_signature,
         )
         prefer_bin = use_safetensors is False
         loaded = files.read_adapter(

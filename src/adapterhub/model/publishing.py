@@ -16,6 +16,9 @@ from adapterhub.model.sources import base_name
 
 #: The hub of cards, by name, because this room knows nothing of it.
 HUB = "adapterhub.hub.hub:Hub"
+#: How a folder is published on a hub server, and which servers the user has.
+PUBLISH, PLACES = "adapterhub.hub.pushing:publish_folder", "adapterhub.hub.sources:places"
+OWN_KEY = "adapterhub.hub.trust:own_key"
 README = "README.md"
 
 
@@ -36,12 +39,15 @@ class HandlePublishing(HandleSetups):
         revision: str | None = None,
         commit_description: str | None = None,
         adapter_card_kwargs: Mapping[str, Any] | None = None,
+        hub: str | None = None,
+        sign: bool = False,
     ) -> str:
         """Save an adapter with a README and publish it; return its address, or its identifier.
 
         Args:
-            repo_id: ``"task/subtask@owner"`` for the user's hub (``$ADAPTERHUB_HUB``); ``"owner/name"``
-                for the Hugging Face hub, or the server that ``$HF_ENDPOINT`` names.
+            repo_id: ``"owner/name"``, on the hub server that *hub* names, else on the Hugging Face hub (or
+                the server of ``$HF_ENDPOINT``); or ``"task/subtask@owner"``, for a hub folder, or on a server
+                as ``owner/<adapter_name>``.
             adapter_name: the adapter; a head of its name goes along.
             datasets_tag: the data set it was trained on, for the README.
             local_path: folder to save into first; default: a temporary one.
@@ -51,10 +57,36 @@ class HandlePublishing(HandleSetups):
             adapter_card_kwargs: for the README: ``tags``, ``language``, ``license``, ``metrics``,
                 ``description``, ``architecture_training``, ``results``, ``citation``. For the user's
                 hub: arguments of :meth:`adapterhub.Hub.publish`.
+            hub: address of a hub server; default: the first one in ``$ADAPTERHUB_HUB``, if there is one.
+            sign: sign it with your key (``adapterhub hub key new``); on hub servers only.
 
         Raises:
             UnknownAdapterError: no such adapter. HubError: refused, with the reasons.
         """
+        server = hub or _first_server()
+        if server is not None:
+            with ExitStack() as stack:
+                folder = _folder(local_path, adapter_name, stack)
+                self.save_adapter(folder, adapter_name)
+                if create_pr:
+                    raise HubError(
+                        f"{server} has no pull requests; push to a branch with revision=."
+                    )
+                texts = {"datasets_tag": datasets_tag, **(adapter_card_kwargs or {})}
+                return self._to_server(
+                    folder,
+                    *_place(repo_id, adapter_name),
+                    texts,
+                    overwrite_adapter_card,
+                    url=server.rstrip("/"),
+                    token=token if isinstance(token, str) else None,
+                    private=bool(private),
+                    revision=revision,
+                    message=commit_message or f"Add adapter {adapter_name}",
+                    key=_function(OWN_KEY)() if sign else None,
+                )
+        if sign:
+            raise HubError("only hub servers take signatures; give hub=... or set ADAPTERHUB_HUB.")
         if "@" in repo_id:
             with ExitStack() as stack:
                 folder = _folder(local_path, adapter_name, stack)
@@ -121,6 +153,30 @@ class HandlePublishing(HandleSetups):
             revision=revision,
         )
 
+    def _to_server(
+        self,
+        folder: Path,
+        repo: str,
+        task: str | None,
+        texts: dict[str, Any],
+        overwrite_card: bool,
+        **options: Any,
+    ) -> str:
+        simple = {name: texts.pop(name, None) for name in ("license", "language", "description")}
+        readme = folder / README
+        if any(texts.values()) and (overwrite_card or not readme.is_file()):
+            config: Any = self.model.config
+            base = base_name(self.model) or ""
+            facts = {"base_model": base, "model_type": config.model_type}
+            given = {key: value for key, value in {**simple, **texts}.items() if value}
+            text = huggingface.card(repo, **facts, **given).replace(', source="hf"', "")
+            readme.write_text(text, encoding="utf-8")
+        elif overwrite_card:
+            readme.unlink(missing_ok=True)
+        simple["description"] = simple["description"] or ""
+        _function(PUBLISH)(folder, repo, task=task, **simple, **options)
+        return f"{options['url']}/{repo}"
+
     def _upload(
         self,
         repo_id: str,
@@ -160,7 +216,31 @@ def _publish(
         raise HubError(
             f"'{identifier}' does not say where to publish; write it as 'task/subtask@owner'."
         )
-    module, _, name = HUB.partition(":")
-    hub = getattr(importlib.import_module(module), name)()
+    hub = _function(HUB)()
     given = {"base_model": base_model, **(options or {})}
     return hub.publish(folder, task=task, subtask=subtask, owner=owner, **given).identifier
+
+
+def _first_server() -> str | None:
+    """Return the first server among the user's hubs."""
+    for place in _function(PLACES)():
+        if place.startswith(("http://", "https://")):
+            return place
+    return None
+
+
+def _place(identifier: str, adapter_name: str) -> tuple[str, str | None]:
+    """Return the repository on a server, and the task, that an identifier means."""
+    if "@" not in identifier:
+        return identifier, None
+    task, _, owner = identifier.partition("@")
+    if not owner or task.count("/") != 1:
+        raise HubError(
+            f"'{identifier}' does not say where to publish; write it as 'task/subtask@owner'."
+        )
+    return f"{owner}/{adapter_name}", task
+
+
+def _function(name: str) -> Any:
+    module, _, function = name.partition(":")
+    return getattr(importlib.import_module(module), function)

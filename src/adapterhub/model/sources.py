@@ -16,6 +16,8 @@ RESOLVERS: dict[str, str] = {
     "ah": "adapterhub.hub.sources:folder_for",
     "hf": "adapterhub.model.huggingface:folder_for",
 }
+#: Checks the signature of a folder, by name for the same reason.
+VERIFIER = "adapterhub.hub.signedfolder:verify_folder"
 
 
 def base_name(model: Any) -> str | None:
@@ -31,6 +33,7 @@ def find_adapter(
     base_model: str | None = None,
     preferred: str | None = None,
     source: str | None = None,
+    require_signature: Any = None,
 ) -> Path:
     """Return the folder of an adapter given as a folder or as an identifier.
 
@@ -40,18 +43,23 @@ def find_adapter(
         preferred: a base model to take it for, if there is one.
         source: ``"ah"``: the user's hub; ``"hf"``: the Hugging Face hub; ``None``: the first, and the
             second if it does not have what may be a name there.
+        require_signature: whose signature it needs; see :meth:`.HandleFiles.load_adapter`.
 
     Raises:
-        ConfigError: no such source. CheckpointError, HubError: it is nowhere.
+        ConfigError: no such source. CheckpointError, HubError: it is nowhere, or not signed as it must be.
     """
     if source is not None and source not in RESOLVERS:
         raise ConfigError(f"source is one of {', '.join(RESOLVERS)}, or None; not {source!r}.")
     path = Path(identifier).expanduser()
     if source is None and path.is_dir():
+        if require_signature:
+            _function(VERIFIER)(path, required=require_signature)
         return path
     if isinstance(identifier, Path):
         raise CheckpointError(f"There is no folder {path}.")
     wanted = {"config": config, "base_model": base_model, "preferred": preferred}
+    if require_signature is not None:
+        wanted["require_signature"] = require_signature
     if source is None:
         try:
             return _ask("ah", identifier, version, wanted)
@@ -66,10 +74,14 @@ def find_adapter(
 
 
 def _ask(source: str, identifier: str, version: str | None, wanted: dict[str, Any]) -> Path:
-    module, _, function = RESOLVERS[source].partition(":")
-    found = getattr(importlib.import_module(module), function)(
-        identifier, version=version, **wanted
-    )
+    found = _function(RESOLVERS[source])(identifier, version=version, **wanted)
     if found is None:
         raise HubError(f"'{identifier}' is no folder here, and no hub known here has it.")
+    if source == "hf":  # (the user's hubs have looked at it already)
+        _function(VERIFIER)(found, identifier, wanted.get("require_signature"))
     return found
+
+
+def _function(name: str) -> Any:
+    module, _, function = name.partition(":")
+    return getattr(importlib.import_module(module), function)

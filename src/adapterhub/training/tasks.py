@@ -7,6 +7,7 @@ a text and a label column is a task as well.
 from __future__ import annotations
 
 import csv
+import gzip
 import hashlib
 import html
 import json
@@ -146,7 +147,7 @@ def file_task(
     Raises:
         DataError: a column is missing, or there are fewer than two labels or ten rows.
     """
-    records = list(_records(path))
+    records = list(read_records(path))
     rows: list[tuple[str, str]] = []
     for number, record in enumerate(records, start=1):
         missing = [
@@ -167,9 +168,17 @@ def file_task(
     return _split(_name_of(path), tuple(names), numbered, seed, str(path.name))
 
 
-def _records(path: Path) -> Iterable[dict[str, Any]]:
-    kind = path.suffix.lower()
-    with path.open(encoding="utf-8", newline="" if kind != ".jsonl" else None) as handle:
+def read_records(path: Path) -> Iterable[dict[str, Any]]:
+    """Yield the records of a ``.csv``, ``.tsv`` or ``.jsonl`` file, perhaps compressed (``.gz``).
+
+    Raises:
+        DataError: another kind of file, or a line that is no record.
+    """
+    packed = path.suffix.lower() == ".gz"
+    kind = Path(path.stem if packed else path.name).suffix.lower()
+    newline = "" if kind != ".jsonl" else None
+    opener: Any = gzip.open if packed else open
+    with opener(path, "rt", encoding="utf-8", newline=newline) as handle:
         if kind in (".csv", ".tsv"):
             yield from csv.DictReader(handle, delimiter="\t" if kind == ".tsv" else ",")
         elif kind in (".jsonl", ".ndjson"):

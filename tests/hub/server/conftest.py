@@ -20,6 +20,7 @@ import pytest
 
 from tests.conftest import ROOT
 from tests.hub.conftest import make_adapter
+from tests.hub.server.services import BINARIES, S3, Postgres
 
 pytest.importorskip("starlette", reason="the hub server needs the [hub] extra")
 
@@ -43,6 +44,9 @@ class Answer:
 class Hub:
     """A server process, its address, and the token of its administrator."""
 
+    #: Seconds until a request is given up.
+    timeout = 60.0
+
     def __init__(self, data: Path, **environment: str) -> None:
         self.data, self.environment = data, environment
         self.token = ""
@@ -50,7 +54,8 @@ class Hub:
 
     def start(self) -> None:
         """Start the process, and wait until it says that it is ready."""
-        env = {**os.environ, **self.environment}
+        # Made-up weights fit no base model; tests of those checks switch them on.
+        env = {**os.environ, "ADAPTERHUB_CHECKS": "format", **self.environment}
         env.pop("HF_HUB_OFFLINE", None)
         command = [sys.executable, "-m", "adapterhub.cli", "hub", "serve", "--port", "0", "--data"]
         self.data.parent.mkdir(parents=True, exist_ok=True)
@@ -102,7 +107,9 @@ class Hub:
         if body is not None and not isinstance(body, bytes):
             body = json.dumps(body).encode()
             sent.setdefault("Content-Type", "application/json")
-        connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=60)
+        connection = http.client.HTTPConnection(
+            parts.hostname or "", parts.port, timeout=self.timeout
+        )
         try:
             connection.request(method, path, body=body, headers=sent)
             response = connection.getresponse()
@@ -204,3 +211,36 @@ def new_hub(tmp_path: Path) -> Iterator[Callable[..., Hub]]:
     yield start
     for hub in hubs:
         hub.kill()
+
+
+@pytest.fixture(scope="session")
+def database_server() -> Iterator[Postgres]:
+    """PostgreSQL 15 for this test session."""
+    if not (BINARIES / "initdb").exists():
+        pytest.skip("no PostgreSQL 15 here (Debian: postgresql-15)")
+    pytest.importorskip("psycopg", reason="PostgreSQL needs the [hub-scaled] extra")
+    with Postgres() as made:
+        yield made
+
+
+@pytest.fixture(scope="session")
+def object_store() -> Iterator[S3]:
+    """moto's S3 server for this test session, and the variables by which it is found."""
+    pytest.importorskip("moto", reason="the S3 tests need moto[server]")
+    pytest.importorskip("boto3", reason="S3 needs the [hub-scaled] extra")
+    with S3() as made, pytest.MonkeyPatch.context() as patch:
+        for name, value in made.environment.items():
+            patch.setenv(name, value)
+        yield made
+
+
+@pytest.fixture(scope="session")
+def postgres(database_server: Postgres) -> str:
+    """The address of a PostgreSQL database."""
+    return database_server.url
+
+
+@pytest.fixture(scope="session")
+def bucket(object_store: S3) -> str:
+    """The address of a folder in a bucket."""
+    return object_store.url

@@ -75,7 +75,7 @@ def test_push_and_fetch(server: Hub, command, tmp_path: Path) -> None:
     task = f"sentiment/{one.split('-')[1]}"
     folder = make_adapter(tmp_path / "one")
     before = sorted(path.name for path in folder.iterdir())
-    dry = command("push", str(folder), one, "--task", task, "--dry-run")
+    dry = command("push", str(folder), one, "--task", task, "--dry-run", "--no-trial")
     assert dry.returncode == 0, dry
     assert f"adapterhub:{task}" in dry.stdout
     assert "ok       adapter.safetensors: numbers" in dry.stdout
@@ -172,12 +172,16 @@ model.config._name_or_path = "tiny/bert"
 ids = torch.tensor([[5, 6, 7]])
 without = model(ids).last_hidden_state
 adapterhub.init(model)
-if mode == "save":
+if mode in ("save", "push"):
     model.add_adapter("a", config="seq_bn")
     for name, weight in model.named_parameters():
         if "up" in name:
             torch.nn.init.normal_(weight)
-    model.save_adapter(place, "a")
+    if mode == "save":
+        model.save_adapter(place, "a")
+    else:
+        texts = {"license": "MIT", "tags": ["pushed"]}
+        model.push_adapter_to_hub(place, "a", overwrite_adapter_card=True, adapter_card_kwargs=texts)
     name = "a"
 else:
     name = model.load_adapter(place)
@@ -201,6 +205,7 @@ def test_adapter_of_a_model_goes_there_and_back(server: Hub, command, tmp_path: 
 
     def run(mode: str, place: str) -> str:
         words = [sys.executable, "-c", _LOAD, mode, place]
+        env["HF_TOKEN"] = server.token if mode == "push" else ""
         result = subprocess.run(words, env=env, capture_output=True, text=True, timeout=180)
         assert result.returncode == 0, result.stderr[-3000:]
         return result.stdout
@@ -210,5 +215,9 @@ def test_adapter_of_a_model_goes_there_and_back(server: Hub, command, tmp_path: 
     wanted = run("save", str(tmp_path / "saved"))
     pushed = command("push", str(tmp_path / "saved"), repo, "--task", task)
     assert pushed.returncode == 0, pushed
-    for identifier in (repo, f"@{repo}", task):
-        assert run("load", identifier) == wanted
+    assert run("load", task) == wanted
+    # The model pushes by itself, to the same server.
+    assert run("push", f"{task}-2@admin") == wanted
+    info = server.ask("GET", "/api/models/admin/a", token=None).json
+    assert {f"adapterhub:{task}-2", "pushed", "license:mit"} <= set(info["tags"])
+    assert run("load", f"{task}-2@admin") == wanted

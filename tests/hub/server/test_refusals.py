@@ -70,7 +70,7 @@ BAD_CONTENTS: dict[str, tuple[str, bytes, str]] = {
     "svg": ("a.svg", b"<svg xmlns='http://www.w3.org/2000/svg' onload='alert(1)'/>", "refused"),
     "unknown binary": ("a.dat", bytes(range(128, 256)), "unknown"),
     "control characters": ("a.txt", b"a\x1b[2Jb", "control"),
-    "empty file": ("a.txt", b"", "empty"),
+    "empty file": ("a.safetensors", b"", "empty"),
     "cut png": ("a.png", b"\x89PNG\r\n\x1a\n" + bytes(30), "PNG"),
     "header longer than the file": ("a.safetensors", struct.pack("<Q", 10**6) + b"{}", "cut off"),
     "header not JSON": ("a.safetensors", _raw_safetensors(b"{nope}"), "JSON"),

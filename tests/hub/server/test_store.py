@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import os
-import shutil
-import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -21,99 +20,16 @@ from sqlalchemy import select, text, update
 
 from adapterhub.errors import HubError
 from adapterhub.hub.store import accounts, commits, history, jobs, ledger, repos
-from adapterhub.hub.store.blobs import Blobs, FolderBlobs
+from adapterhub.hub.store.blobs import Blobs, BlobsUnreachable, FolderBlobs
 from adapterhub.hub.store.commits import Change
 from adapterhub.hub.store.database import Database
 from adapterhub.hub.store.models import Base, Blob, Commit, Job, Reference, utcnow
 from adapterhub.hub.store.refusals import Conflict, Stale
 from adapterhub.hub.store.staging import Staging, Writer
+from adapterhub.hub.verify.examination import Examiner
 from adapterhub.hub.verify.intake import Intake, Received
 from adapterhub.hub.verify.worker import work
 from tests.hub.server.conftest import Hub, adapter_files
-
-_BINARIES = Path("/usr/lib/postgresql/15/bin")
-
-
-@pytest.fixture(scope="session")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Start PostgreSQL 15 for this test session; it refuses to run as root, so as its own user."""
-    if not (_BINARIES / "initdb").exists():
-        pytest.skip("no PostgreSQL 15 here (Debian: postgresql-15)")
-    pytest.importorskip("psycopg", reason="PostgreSQL needs the [hub-scaled] extra")
-    data = Path("/tmp") / f"adapterhub-pg-{os.getpid()}"
-    data.mkdir()
-    prefix: list[str] = []
-    if os.getuid() == 0:
-        shutil.chown(data, "postgres")
-        prefix = ["runuser", "-u", "postgres", "--"]
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    subprocess.run(
-        [
-            *prefix,
-            str(_BINARIES / "initdb"),
-            "-D",
-            str(data / "db"),
-            "-U",
-            "hub",
-            "-A",
-            "trust",
-            "-N",
-        ],
-        check=True,
-        capture_output=True,
-        cwd="/tmp",
-    )
-    options = f"-p {port} -k {data} -c fsync=off -c listen_addresses=127.0.0.1"
-    control = [*prefix, str(_BINARIES / "pg_ctl"), "-D", str(data / "db"), "-w"]
-    subprocess.run(
-        [*control, "-o", options, "-l", str(data / "log"), "start"], check=True, cwd="/tmp"
-    )
-    try:
-        yield f"postgresql://hub@127.0.0.1:{port}/postgres"
-    finally:
-        subprocess.run([*control, "-m", "immediate", "stop"], check=False, cwd="/tmp")
-        shutil.rmtree(data, ignore_errors=True)
-
-
-@pytest.fixture(scope="session")
-def bucket() -> Iterator[str]:
-    """Start moto's S3 server for this test session."""
-    pytest.importorskip("moto", reason="the S3 tests need moto[server]")
-    boto3 = pytest.importorskip("boto3", reason="S3 needs the [hub-scaled] extra")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "moto.server", "-p", str(port)],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    os.environ.update(
-        AWS_ACCESS_KEY_ID="test",
-        AWS_SECRET_ACCESS_KEY="test",
-        AWS_DEFAULT_REGION="us-east-1",
-        AWS_ENDPOINT_URL=f"http://127.0.0.1:{port}",
-    )
-    try:
-        for _ in range(150):
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", port)) == 0:
-                    break
-            threading.Event().wait(0.1)
-        boto3.client("s3").create_bucket(Bucket="hub")
-        yield "s3://hub/prefix"
-    finally:
-        process.kill()
-        process.wait()
-        for name in (
-            "AWS_ACCESS_KEY_ID",
-            "AWS_SECRET_ACCESS_KEY",
-            "AWS_DEFAULT_REGION",
-            "AWS_ENDPOINT_URL",
-        ):
-            os.environ.pop(name, None)
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)])
@@ -266,20 +182,99 @@ def test_work_that_fails_is_tried_again_and_then_left(
     commit = _push(intake, caller, adapter_files(), check_now=False)
 
     def broken(*_: object) -> None:
-        raise OSError("the disk is gone")
+        raise RuntimeError("the check is broken")
 
-    monkeypatch.setattr(intake, "_examine", broken)
+    monkeypatch.setattr(Examiner, "_read", broken)
     for attempt in range(1, jobs.MAX_ATTEMPTS + 1):
         assert intake.finish()
         with database.write() as session:
             job = session.scalar(select(Job))
             assert job is not None
             assert job.attempts == attempt
-            assert "the disk is gone" in job.error
+            assert "the check is broken" in job.error
             job.ready = utcnow()
     assert not intake.finish()
     with database.read() as session:
         assert session.get_one(Commit, commit.id).status == "held"
+
+
+def test_work_is_not_to_blame_for_a_store_that_does_not_answer(
+    database: Database, intake: Intake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is tried as long as that lasts, and done as soon as it has ended."""
+    caller = _new_repo(database)
+    commit = _push(intake, caller, adapter_files(), check_now=False)
+
+    def gone(*_: object) -> None:
+        raise BlobsUnreachable("the bucket does not answer")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Examiner, "_read", gone)
+        for _ in range(jobs.MAX_ATTEMPTS + 3):
+            assert intake.finish()
+            with database.write() as session:
+                job = session.scalars(select(Job)).one()
+                assert job.state == "queued"
+                assert job.ready <= utcnow() + timedelta(seconds=60)
+                job.ready = utcnow()
+    assert intake.finish()
+    with database.read() as session:
+        assert session.get_one(Commit, commit.id).status == "verified"
+
+
+def test_lease_is_renewed_while_the_work_goes_on(
+    database: Database, intake: Intake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    caller = _new_repo(database)
+    commit = _push(intake, caller, adapter_files(), check_now=False)
+    monkeypatch.setattr(jobs, "LEASE", timedelta(seconds=0.5))
+    monkeypatch.setattr(jobs, "RENEW_SECONDS", 0.1)
+    examine, stolen = Examiner._read, []
+
+    def slow(*arguments: Any) -> Any:
+        time.sleep(0.7)
+        stolen.append(jobs.claim(database, "another"))
+        return examine(*arguments)
+
+    monkeypatch.setattr(Examiner, "_read", slow)
+    assert intake.finish()
+    assert stolen
+    assert set(stolen) == {None}
+    with database.read() as session:
+        assert session.get_one(Commit, commit.id).status == "verified"
+
+
+def test_content_sent_by_several_at_once_is_noted_once(
+    intake: Intake, database: Database, home: Blobs
+) -> None:
+    caller = _new_repo(database)
+    content = _send(intake, home, database)
+    problems: list[BaseException] = []
+    begin = threading.Barrier(6)
+
+    def note() -> None:
+        try:
+            begin.wait()
+            with database.write() as session:
+                ledger.note_upload(session, 1, content, caller.account_id or 0)
+        except BaseException as error:
+            problems.append(error)
+
+    threads = [threading.Thread(target=note) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert problems == []
+
+
+def _send(intake: Intake, home: Blobs, database: Database) -> str:
+    with intake.staging.area() as folder:
+        writer = Writer(folder / "a", 100)
+        writer.write(b"sent by many")
+        staged = writer.finish()
+        ledger.add(database, home, [staged])
+    return staged.sha256
 
 
 def test_many_at_once(intake: Intake, database: Database) -> None:

@@ -6,5 +6,6 @@ one function of a ``hf_*`` module (the Hugging Face protocol) or of :mod:`.admin
 :mod:`.ops` (health, metrics). Those read the request, call the store or the intake, and shape the answer;
 no rule about adapters, rights or history lives here. Every refusal of the store becomes an answer in
 :mod:`.answers`, with the headers by which clients tell them apart. :mod:`.ndjson` reads commits of any
-size without holding them in memory.
+size without holding them in memory. :mod:`.patience` says how long slow clients are waited for.
+:mod:`.openapi` describes the API, from the routes and :mod:`.operations`.
 """

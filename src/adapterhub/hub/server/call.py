@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, quote
 
 from sqlalchemy.orm import Session
 from starlette.requests import Request
 
+from adapterhub.hub.server import jsontext
 from adapterhub.hub.server.service import Service
 from adapterhub.hub.store import repos
 from adapterhub.hub.store.accounts import Caller
 from adapterhub.hub.store.refusals import Malformed, TooLarge
 from adapterhub.hub.store.repos import View
+
+if TYPE_CHECKING:
+    from adapterhub.hub.server.forms import Form
+    from adapterhub.hub.server.visitor import Visitor
 
 MAX_BODY = 8 << 20
 MAX_DEPTH = 50
@@ -32,12 +36,31 @@ class Call:
         caller: Caller,
         parts: Mapping[str, str],
         body: bytes = b"",
+        visitor: Visitor | None = None,
     ) -> None:
         self.request, self.service, self.caller = request, service, caller
         self.parts, self.body = parts, body
+        self._visitor = visitor
+        self._form: Form | None = None
         self.query = parse_qs(
             request.url.query, keep_blank_values=True, errors="replace", max_num_fields=1000
         )
+
+    @property
+    def visitor(self) -> Visitor:
+        """Who looks at a page; only for routes of pages."""
+        assert self._visitor is not None
+        return self._visitor
+
+    @property
+    def form(self) -> Form:
+        """The fields of a form that came from a page of this hub; only for routes of forms."""
+        assert self._form is not None
+        return self._form
+
+    @form.setter
+    def form(self, value: Form) -> None:
+        self._form = value
 
     @property
     def method(self) -> str:
@@ -82,8 +105,8 @@ class Call:
             Malformed: If it is not.
         """
         try:
-            value = json.loads(self.body or b"{}")
-        except (ValueError, RecursionError) as error:
+            value = jsontext.parse(self.body or b"{}")
+        except ValueError as error:
             raise Malformed("the body is not JSON") from error
         if not isinstance(value, dict):
             raise Malformed("the body must be a JSON object")

@@ -5,14 +5,16 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 from urllib.parse import parse_qsl, urlencode
 
-from sqlalchemy import ColumnElement, Select, and_, exists, or_, select
+from sqlalchemy import ColumnElement, Select, and_, or_, select
 from sqlalchemy.orm import InstrumentedAttribute, Session
 from starlette.responses import Response
 
+from adapterhub.hub.live.source import groups_of
 from adapterhub.hub.server import shapes
 from adapterhub.hub.server.answers import Json
 from adapterhub.hub.server.call import Call
@@ -21,8 +23,11 @@ from adapterhub.hub.store import history
 from adapterhub.hub.store.models import Account, Commit, Membership, Reference, Repo, RepoTag
 from adapterhub.hub.store.refusals import Malformed
 from adapterhub.hub.store.repos import DEFAULT_BRANCH
+from adapterhub.hub.web.query import Query
 
 _PAGE = 1000
+_FEW = 500
+_BAD_CURSOR = "the cursor is none that this hub has given, or was given for another sort"
 _SORTS: dict[str, InstrumentedAttribute[Any]] = {
     "downloads": Repo.downloads,
     "likes": Repo.likes,
@@ -57,22 +62,76 @@ def info(call: Call) -> Response:
 def models(call: Call) -> Response:
     """List repositories that the caller may see, filtered, sorted, in pages linked by ``Link``."""
     limit = call.number("limit", _PAGE, 1, _PAGE)
-    sort = _SORTS.get(call.first("sort", "createdAt"))
+    by_match = call.first("sort") == "relevance"
+    sort = Repo.created if by_match else _SORTS.get(call.first("sort", "createdAt"))
     if sort is None:
-        raise Malformed(f"sort must be one of {', '.join(_SORTS)}")
+        raise Malformed(f"sort must be one of relevance, {', '.join(_SORTS)}")
+    if words := call.first("search").strip():
+        return _searched(call, words, None if by_match else sort, limit)
     with call.service.database.read() as session:
-        query = _filtered(call, session)
-        query = _after_cursor(query, sort, call.first("cursor"))
-        rows = list(
-            session.scalars(query.order_by(sort.desc(), Repo.id.desc()).limit(limit + 1)).unique()
-        )
-        full = call.flag("full")
-        wanted = call.query.get("expand", [])
-        items = [_listed(session, repo, call, full or bool(wanted)) for repo in rows[:limit]]
+        query = _after_cursor(_filtered(call), sort, call.first("cursor"))
+        # Numbers first: to sort whole rows, all that there is about each would be carried along.
+        query = query.with_only_columns(Repo.id).order_by(sort.desc(), Repo.id.desc())
+        rows = _in_order(session, session.scalars(query.limit(limit + 1)).all())
+        items = _shown(session, call, rows[:limit])
     headers = {}
     if len(rows) > limit:
-        headers["Link"] = f'<{_next_page(call, rows[limit - 1], sort)}>; rel="next"'
-    return Json([shapes.expanded(item, wanted) for item in items], headers=headers)
+        last = rows[limit - 1]
+        value = getattr(last, sort.key)
+        data = [value.isoformat() if isinstance(value, datetime) else value, last.id]
+        headers["Link"] = f'<{_next_page(call, data)}>; rel="next"'
+    return Json(items, headers=headers)
+
+
+def _searched(
+    call: Call, words: str, sort: InstrumentedAttribute[Any] | None, limit: int
+) -> Response:
+    """List what the search of the pages finds, the best first, or in the order that is asked for."""
+    service = call.service
+    service.live.refresh()
+    groups = groups_of(service.database, call.caller)
+    ranked = service.live.index.keys(Query(words=words), groups)
+    first = _offset(call.first("cursor"))
+    found = [key for key in ranked if isinstance(key, int)]
+    with service.database.read() as session:
+        # What else is asked for is known only to the database.
+        query = _filtered(call).with_only_columns(Repo.id, sort if sort is not None else Repo.id)
+        if len(found) <= _FEW:
+            query = query.where(Repo.id.in_(found))
+        allowed = {row[0]: row[1] for row in session.execute(query)}
+        fitting = [key for key in found if key in allowed]
+        if sort is not None:
+            fitting.sort(key=lambda key: (allowed[key], key), reverse=True)
+        items = _shown(session, call, _in_order(session, fitting[first : first + limit]))
+    headers = {}
+    if len(fitting) > first + limit:
+        headers["Link"] = f'<{_next_page(call, ["best", first + limit])}>; rel="next"'
+    return Json(items, headers=headers)
+
+
+def _in_order(session: Session, ids: Sequence[int]) -> list[Repo]:
+    """Return the repositories with these numbers, in this order."""
+    found = {repo.id: repo for repo in session.scalars(select(Repo).where(Repo.id.in_(ids)))}
+    return [found[number] for number in ids if number in found]
+
+
+def _offset(cursor: str) -> int:
+    """Return how many results of a search were given already."""
+    if not cursor:
+        return 0
+    try:
+        kind, number = json.loads(base64.urlsafe_b64decode(cursor.encode()))
+        if kind != "best" or not isinstance(number, int) or number < 0:
+            raise ValueError
+    except (ValueError, TypeError, binascii.Error) as error:
+        raise Malformed(_BAD_CURSOR) from error
+    return number
+
+
+def _shown(session: Session, call: Call, repos: Sequence[Repo]) -> list[dict[str, Any]]:
+    wanted = call.query.get("expand", [])
+    full = call.flag("full") or bool(wanted)
+    return [shapes.expanded(_listed(session, repo, call, full), wanted) for repo in repos]
 
 
 def _listed(session: Session, repo: Repo, call: Call, full: bool) -> dict[str, Any]:
@@ -96,26 +155,14 @@ def _listed(session: Session, repo: Repo, call: Call, full: bool) -> dict[str, A
     return item
 
 
-def _filtered(call: Call, session: Session) -> Select[Any]:
+def _filtered(call: Call) -> Select[Any]:
     query = select(Repo).join(Account, Account.id == Repo.owner_id).where(_visible(call))
     tags = [tag for value in call.query.get("filter", []) for tag in value.split(",")]
     tags += [call.first("pipeline_tag")]
     for tag in dict.fromkeys(filter(None, tags)):
-        query = query.where(exists().where(RepoTag.repo_id == Repo.id, RepoTag.tag == tag))
+        query = query.where(Repo.id.in_(select(RepoTag.repo_id).where(RepoTag.tag == tag)))
     if author := call.first("author"):
         query = query.where(Account.key == author.casefold())
-    for word in call.first("search").casefold().split():
-        owner, slash, name = word.partition("/")
-        here: list[ColumnElement[bool]] = [
-            Repo.key.contains(word, autoescape=True),
-            Account.key.contains(word, autoescape=True),
-            exists().where(
-                RepoTag.repo_id == Repo.id, RepoTag.tag.icontains(word, autoescape=True)
-            ),
-        ]
-        if slash:
-            here.append(and_(Account.key == owner, Repo.key.startswith(name, autoescape=True)))
-        query = query.where(or_(*here))
     gated = call.first("gated")
     if gated:
         query = query.where(Repo.gated.is_not(None) if call.flag("gated") else Repo.gated.is_(None))
@@ -145,15 +192,11 @@ def _after_cursor(query: Select[Any], sort: InstrumentedAttribute[Any], cursor: 
         if isinstance(value, datetime) != (sort in (Repo.created, Repo.modified)):
             raise ValueError
     except (ValueError, TypeError, binascii.Error, OverflowError) as error:
-        raise Malformed(
-            "the cursor is none that this hub has given, or was given for another sort"
-        ) from error
+        raise Malformed(_BAD_CURSOR) from error
     return query.where(or_(sort < value, and_(sort == value, Repo.id < repo_id)))
 
 
-def _next_page(call: Call, last: Repo, sort: InstrumentedAttribute[Any]) -> str:
-    value = getattr(last, sort.key)
-    data = [value.isoformat() if isinstance(value, datetime) else value, last.id]
+def _next_page(call: Call, data: list[Any]) -> str:
     cursor = base64.urlsafe_b64encode(json.dumps(data).encode()).decode()
     pairs = [
         pair

@@ -10,7 +10,7 @@ from starlette.responses import Response
 from adapterhub.hub.server.answers import Json, moment
 from adapterhub.hub.server.call import Call
 from adapterhub.hub.server.routing import Route, delete, get, post, put
-from adapterhub.hub.store import accounts, repos
+from adapterhub.hub.store import accounts, quotas, repos
 from adapterhub.hub.store.models import Access, Account, Token
 from adapterhub.hub.store.refusals import Conflict, Forbidden, Malformed, Missing, Unidentified
 from adapterhub.hub.verify.files import card_problems
@@ -92,6 +92,7 @@ def create(call: Call) -> Response:
         with database.write() as session:
             owner = repos.owner_for(session, call.caller, owner_name)
             repo = repos.create(session, call.caller, owner, name, private=bool(private))
+            quotas.require_repo(session, owner, call.service.settings.quota)
             answer = {"url": url, "name": repo.full_name, "id": f"{repo.id:024x}"}
     except Conflict as error:
         headers = {"X-Error-Message": str(error)}
@@ -121,7 +122,10 @@ def move(call: Call) -> Response:
         raise Malformed("fromRepo and toRepo must be owner/name")
     with call.service.database.write() as session:
         seen = repos.view(session, call.caller, source[0], source[1], need="admin", lock=True)
-        repos.move(session, seen, repos.owner_for(session, call.caller, target[0]), target[1])
+        before, owner = seen.repo.owner_id, repos.owner_for(session, call.caller, target[0])
+        repos.move(session, seen, owner, target[1])
+        if owner.id != before:
+            quotas.require_fit(session, owner, call.service.settings.quota)
     return Json({})
 
 
@@ -186,19 +190,14 @@ def access_requests(call: Call) -> Response:
 def handle_access(call: Call) -> Response:
     """Let a user in to a gated repository, or turn him away (``handle``), asked or not (``grant``)."""
     body = call.json()
-    status = "accepted" if call.parts["action"] == "grant" else body.get("status")
+    status = "accepted" if call.parts["state"] == "grant" else body.get("status")
     state = {"pending": "pending", "accepted": "granted", "rejected": "rejected"}.get(str(status))
-    if state is None or call.parts["action"] not in ("grant", "handle"):
+    if state is None or call.parts["state"] not in ("grant", "handle"):
         raise Malformed("status must be accepted, rejected or pending")
     with call.service.database.write() as session:
         seen = call.view(session, need="admin")
         user = accounts.find_account(session, call.text(body, "user", limit=100))
-        row = session.get(Access, (seen.repo.id, user.id))
-        if row is None:
-            row = Access(repo_id=seen.repo.id, account_id=user.id, state=state)
-            session.add(row)
-        row.state = state
-        accounts.audit(session, call.caller, "access." + state, seen.repo.full_name, user.name)
+        repos.answer_access(session, seen, user, state)
     return Json({})
 
 
@@ -236,7 +235,7 @@ ROUTES: list[Route] = [
     get(f"{_REPO}/auth-check", auth_check),
     get(f"{_REPO}/auth-check/{{what}}", auth_check),
     get(f"{_REPO}/user-access-request/{{state}}", access_requests),
-    post(f"{_REPO}/user-access-request/{{action}}", handle_access),
+    post(f"{_REPO}/user-access-request/{{state}}", handle_access),
     post("/{owner}/{name}/ask-access", ask_access),
     post("/api/validate-yaml", validate_yaml),
     get("/api/users/{owner}/overview", overview),

@@ -1,14 +1,12 @@
 """The Hugging Face protocol: how files come in.
 
 A client asks how to send each file (``preupload``). Up to a limit the answer is ``regular``: the content
-comes within the commit. What is larger goes by LFS: a ``batch`` request gives a signed address, the
-content is ``PUT`` there, and the commit names its hash.
+comes within the commit. What is larger goes by LFS (:mod:`.hf_lfs`), and the commit names its hash.
 """
 
 from __future__ import annotations
 
 import base64
-import binascii
 import re
 import tempfile
 from pathlib import Path
@@ -18,25 +16,24 @@ from anyio.to_thread import run_sync
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
+from adapterhub.hub.leftovers import is_leftover, left_out
 from adapterhub.hub.names import member_path_problems
-from adapterhub.hub.server import signed
 from adapterhub.hub.server.answers import Json, header_text
 from adapterhub.hub.server.call import Call
 from adapterhub.hub.server.ndjson import CommitReader, Line
-from adapterhub.hub.server.routing import Route, post, put
+from adapterhub.hub.server.routing import Route, post
 from adapterhub.hub.sniff import SAVE_AS_SAFETENSORS, sniff
-from adapterhub.hub.store import commits, history, ledger
+from adapterhub.hub.store import history
 from adapterhub.hub.store.commits import Change
-from adapterhub.hub.store.models import Commit, Repo
+from adapterhub.hub.store.models import Commit
 from adapterhub.hub.store.refusals import (
     Forbidden,
     Malformed,
-    Missing,
     TooLarge,
     Unacceptable,
     all_problems,
 )
-from adapterhub.hub.store.staging import Staged, Writer
+from adapterhub.hub.store.staging import Staged
 from adapterhub.hub.verify.convert import target_of
 from adapterhub.hub.verify.intake import Received
 
@@ -61,9 +58,13 @@ def preupload(call: Call) -> Response:
         seen = call.view(session, need="write")
         commit = history.resolve(session, seen, call.parts["rev"])
         known = {item.path: item for item in history.files(session, commit)}
-    answer = []
+    answer, ignored = [], []
     for item in wanted:
         path, size, sample = _described(call, item)
+        if is_leftover(path):
+            ignored.append(path)
+            answer.append({"path": path, "uploadMode": "regular", "shouldIgnore": True})
+            continue
         problems += member_path_problems(path)
         if not member_path_problems(path) and target_of(path) is None:  # those are converted
             problems += _sample_problems(path, size, sample)
@@ -81,7 +82,10 @@ def preupload(call: Call) -> Response:
     if problems:
         call.service.metrics.refused.inc()
         raise all_problems("These files cannot be published", problems)
-    return Json({"files": answer, "commitOid": commit.id}, headers={"X-Repo-Commit": commit.id})
+    headers = {"X-Repo-Commit": commit.id}
+    if ignored:
+        headers["X-HF-Warning"] = header_text(f"Left out; {left_out(ignored)}")
+    return Json({"files": answer, "commitOid": commit.id}, headers=headers)
 
 
 def _described(call: Call, item: Any) -> tuple[str, int, bytes]:
@@ -89,7 +93,9 @@ def _described(call: Call, item: Any) -> tuple[str, int, bytes]:
         raise Malformed("each file needs path, size and sample")
     try:
         sample = base64.b64decode(call.text(item, "sample", "", 4096), validate=True)
-    except binascii.Error as error:
+    except (
+        ValueError
+    ) as error:  # binascii.Error is one, and so is the word about letters beyond ASCII
         raise Malformed("sample is not base64") from error
     return call.text(item, "path", limit=4096), item["size"], sample
 
@@ -172,6 +178,9 @@ def _committed(call: Call, made: Commit, converted: list[str]) -> Response:
     if made.status in ("held", "rejected"):
         text = f"commit {made.id[:8]} is stored, but only you see it: {made.reason}"
         headers["X-HF-Warning"] = header_text("Not published; " + text.replace(";", ","))
+    elif made.status == "pending" and made.reason:
+        text = f"commit {made.id[:8]} is stored; {made.reason}, and others see it when they have passed"
+        headers["X-HF-Warning"] = header_text("Not published yet; " + text.replace(";", ","))
     return Json(
         {
             "success": True,
@@ -226,112 +235,8 @@ def read_lines(call: Call, lines: list[Line]) -> Received:
     return Received(change, staged, linked)
 
 
-def lfs_batch(call: Call) -> Response:
-    """Say where each large file is to be sent; what this repository has already need not be."""
-    body = call.json()
-    objects = body.get("objects")
-    if not isinstance(objects, list) or len(objects) > _MAX_FILES:
-        raise Malformed(f"objects must be a list of at most {_MAX_FILES}")
-    if body.get("operation") != "upload" or body.get("hash_algo", "sha256") != "sha256":
-        raise Malformed("only uploads with sha256 go by LFS here; download by /resolve/")
-    service = call.service
-    with service.database.read() as session:
-        seen = call.view(session, need="write")
-        repo = seen.repo
-        answer = [
-            _lfs_object(
-                call,
-                repo,
-                item,
-                commits.may_use(session, repo.id, str(item.get("oid"))) is not None,
-            )
-            for item in objects
-            if isinstance(item, dict)
-        ]
-    media = "application/vnd.git-lfs+json"
-    return Json({"transfer": "basic", "objects": answer, "hash_algo": "sha256"}, media_type=media)
-
-
-def _lfs_object(call: Call, repo: Repo, item: dict[str, Any], known: bool) -> dict[str, Any]:
-    oid, size = item.get("oid"), item.get("size")
-    if (
-        not isinstance(oid, str)
-        or not _SHA256.fullmatch(oid)
-        or not isinstance(size, int)
-        or size < 0
-    ):
-        raise Malformed("each object needs its SHA-256 as oid, and its size")
-    row: dict[str, Any] = {"oid": oid, "size": size, "authenticated": True}
-    if known:
-        return row
-    limit = call.service.settings.max_file
-    if size > limit:
-        return {
-            **row,
-            "error": {"code": 413, "message": f"this hub takes files of up to {limit} bytes"},
-        }
-    account = call.caller.account_id or 0
-    query = signed.sign(call.service.signing_key, repo=repo.id, account=account, oid=oid, size=size)
-    verify = call.repo_url(f"{repo.full_name}.git") + "/info/lfs/verify"
-    row["actions"] = {
-        "upload": {"href": f"{call.base_url}/api/hub/v1/blobs?{query}", "header": {}},
-        "verify": {"href": verify, "header": {}},
-    }
-    return row
-
-
-async def put_blob(call: Call) -> Response:
-    """Receive a file at a signed address; no token is needed, only the very file that was announced."""
-    service = call.service
-    query = {name: values[-1] for name, values in call.query.items()}
-    repo_id, account_id, oid, size = signed.check(service.signing_key, query)
-    with service.staging.area() as folder:
-        writer = Writer(folder / "upload", size, "the file")
-        try:
-            async for piece in call.request.stream():
-                service.metrics.received.inc(len(piece))
-                await run_sync(writer.write, piece)
-            await run_sync(_keep, call, writer, repo_id, account_id, oid, size)
-        except ClientDisconnect as error:
-            raise Malformed("the file was not sent to its end") from error
-        finally:
-            writer.close()
-    return Response(headers={"ETag": f'"{oid}"'})
-
-
-def _keep(call: Call, writer: Writer, repo_id: int, account_id: int, oid: str, size: int) -> None:
-    staged = writer.finish()
-    if (staged.sha256, staged.size) != (oid, size):
-        raise Unacceptable(
-            f"the file has SHA-256 {staged.sha256} and {staged.size} bytes, which is not what was announced"
-        )
-    kind, problems = sniff(staged.path, "adapter.safetensors")
-    if kind is None and problems:
-        call.service.metrics.refused.inc()
-        raise all_problems("This file cannot be published", problems)
-    ledger.add(call.service.database, call.service.home, [staged])
-    with call.service.database.write() as session:
-        if session.get(Repo, repo_id) is None:
-            raise Missing("the repository is gone")
-        ledger.note_upload(session, repo_id, oid, account_id)
-
-
-def lfs_verify(call: Call) -> Response:
-    """Confirm that a file has arrived."""
-    body = call.json()
-    with call.service.database.read() as session:
-        seen = call.view(session, need="write")
-        blob = commits.may_use(session, seen.repo.id, call.text(body, "oid", limit=64))
-        if blob is None or blob.size != body.get("size"):
-            raise Missing("no such file has arrived")
-    return Json({})
-
-
 _REPO = "/api/models/{owner}/{name}"
 ROUTES: list[Route] = [
     post(f"{_REPO}/preupload/{{rev}}", preupload),
     post(f"{_REPO}/commit/{{rev}}", commit),
-    post("/{owner}/{name}.git/info/lfs/objects/batch", lfs_batch),
-    post("/{owner}/{name}.git/info/lfs/verify", lfs_verify),
-    put("/api/hub/v1/blobs", put_blob),
 ]

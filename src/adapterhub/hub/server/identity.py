@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import hashlib
+import logging
 import threading
 import time
 from collections import OrderedDict, deque
 
 from adapterhub.hub.store import accounts
 from adapterhub.hub.store.accounts import BAD_TOKEN, Caller
-from adapterhub.hub.store.database import Database
+from adapterhub.hub.store.database import UNREACHABLE, Database
 from adapterhub.hub.store.refusals import TooMany, Unidentified
 
+log = logging.getLogger("adapterhub.hub.server")
 _WINDOW = 60.0
 _MAX_ADDRESSES = 10_000
 _MAX_TOKEN = 500
@@ -80,7 +81,7 @@ def secret_of(authorization: str | None) -> str | None:
     if kind.lower() == "basic":
         try:
             return base64.b64decode(value, validate=True).decode().partition(":")[2] or None
-        except (binascii.Error, UnicodeDecodeError):
+        except ValueError:  # not base64, not ASCII, not UTF-8
             pass
     raise Unidentified(BAD_TOKEN)
 
@@ -109,6 +110,9 @@ def identify(
         raise
     guesses.note(address, digest, right=True)
     if stale and caller.token_id is not None:
-        with database.write() as session:
-            accounts.note_use(session, caller.token_id)
+        try:
+            with database.write() as session:
+                accounts.note_use(session, caller.token_id)
+        except UNREACHABLE:  # reading goes on while nothing can be written
+            log.exception("the use of a token could not be noted")
     return caller

@@ -30,7 +30,8 @@ class JsonLines(logging.Formatter):
         line |= {key: value for key, value in vars(record).items() if key not in _STANDARD}
         if record.exc_info:
             line["error"] = self.formatException(record.exc_info)
-        return json.dumps(line, ensure_ascii=False, default=str)
+        # In ASCII: some readers take U+0085 and U+2028, which a path may have, for the end of a line.
+        return json.dumps(line, default=str)
 
 
 def set_up(*, as_json: bool, stream: TextIO | None = None) -> None:

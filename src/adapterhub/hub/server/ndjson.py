@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import base64
 import binascii
-import json
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from adapterhub.hub.server import jsontext
 from adapterhub.hub.store.refusals import Malformed, TooLarge
 from adapterhub.hub.store.staging import Staged, Writer
 
@@ -199,8 +199,8 @@ class CommitReader:
         if len(self._lines) >= MAX_LINES:
             raise TooLarge(f"a commit can have {MAX_LINES} lines")
         try:
-            item = json.loads(text)
-        except (ValueError, RecursionError) as error:
+            item = jsontext.parse(text)
+        except ValueError as error:
             raise Malformed(f"line {len(self._lines) + 1} of the commit is not JSON") from error
         if not isinstance(item, dict) or not isinstance(item.get("key"), str):
             raise Malformed(f"line {len(self._lines) + 1} of the commit has no key")

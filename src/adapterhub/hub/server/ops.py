@@ -72,7 +72,6 @@ def metrics(call: Call) -> Response:
 
 
 ROUTES: list[Route] = [
-    get("/", greeting),
     get("/healthz", alive),
     get("/readyz", ready),
     get("/metrics", metrics),

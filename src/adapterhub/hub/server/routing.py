@@ -24,11 +24,14 @@ class Route:
     Attributes:
         endpoint: called with a :class:`~adapterhub.hub.server.call.Call`; a plain function runs in a
             thread, a coroutine function reads the body itself, as a stream.
+        visited: whether it is a page: the caller follows from the cookie of the browser, a form is taken
+            only from a page of this hub, and refusals are pages (see :mod:`.visitor`, :mod:`.forms`).
     """
 
     methods: tuple[str, ...]
     pattern: str
     endpoint: Callable[..., Any]
+    visited: bool = False
     regex: re.Pattern[str] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -59,6 +62,16 @@ def put(pattern: str, endpoint: Callable[..., Any]) -> Route:
 def delete(pattern: str, endpoint: Callable[..., Any]) -> Route:
     """Make a route for DELETE."""
     return Route(("DELETE",), pattern, endpoint)
+
+
+def page(pattern: str, endpoint: Callable[..., Any]) -> Route:
+    """Make a route for GET and HEAD of a page."""
+    return Route(("GET", "HEAD"), pattern, endpoint, visited=True)
+
+
+def form(pattern: str, endpoint: Callable[..., Any]) -> Route:
+    """Make a route for a form of a page."""
+    return Route(("POST",), pattern, endpoint, visited=True)
 
 
 class Table:

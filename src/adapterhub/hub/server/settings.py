@@ -6,12 +6,24 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from pathlib import Path
 
 from adapterhub.errors import HubError
+from adapterhub.hub.store.quotas import Allowance
 
 MIB = 1 << 20
 _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
+#: Whole numbers that the environment may give, and the least that makes sense.
+_NUMBERS = {
+    "login_days": 1,
+    "login_idle_days": 1,
+    "quota_repos": 0,
+    "rate_reads": 0,
+    "rate_searches": 0,
+    "rate_tries": 0,
+    "rate_writes": 0,
+}
 _SIZE = re.compile(r"(?i)([0-9]+)\s*([kmg]?)(?:i?b)?")
 
 
@@ -27,6 +39,11 @@ def parse_size(text: str) -> int:
     return int(match[1]) * _UNITS[match[2].lower()]
 
 
+def split_places(text: str) -> tuple[str, ...]:
+    """Return the parts of a list with commas."""
+    return tuple(part for item in text.split(",") if (part := item.strip()))
+
+
 @dataclass(frozen=True)
 class Settings:
     """Everything that can be set.
@@ -35,11 +52,13 @@ class Settings:
         data: folder for whatever is kept on this machine.
         database_url: ``sqlite:///...`` or ``postgresql://...``; by default ``<data>/hub.db``.
         blobs_url: a folder or ``s3://bucket/prefix``; by default ``<data>/blobs``.
+        title, about: name of the hub for people, and a sentence about it.
         public_url: the address by which clients reach the hub; by default as each request says.
         host, port: where to listen; port 0 takes a free one.
         regular_limit: files up to this size come within the commit (base64), larger ones by LFS. Clients
             of 2026 send what comes by LFS to a Xet server unless ``HF_HUB_DISABLE_XET=1``, so this is
             also the largest file that they can send without that.
+        part_size: files by LFS that are larger go in parts of so many bytes, if the client knows how.
         max_file: largest file, in bytes.
         max_commit: largest sum of the files sent along with one commit, in bytes.
         check_now: run the checks of a commit before answering; else leave them to workers.
@@ -47,15 +66,29 @@ class Settings:
         redirect: with a bucket, send clients there for contents.
         log_json: write the log as lines of JSON; else as text.
         bad_tokens: wrong tokens that one address may send in a minute.
+        sign_up: whether anybody may make an account; else an administrator or an invitation does.
+        login_days, login_idle_days: after how many days a browser is signed out: at all events, and when
+            it was not used.
+        quota_bytes, quota_repos: what one namespace may hold (0: no limit), unless an administrator
+            gave it another limit.
+        rate_reads, rate_searches, rate_writes, rate_tries: requests in a minute of one user, or of one
+            address where nobody is signed in (0: no limit).
+        models: folders (or short names) of base models on which adapters can be tried.
+        checks: ``full``, or ``format`` to leave out those against the base model, which take seconds of
+            a worker's time; a commit is published when all its checks have passed.
+        bases: folders with ``NAME/config.json`` of further base models to check adapters against.
     """
 
     data: Path
     database_url: str = ""
     blobs_url: str = ""
+    title: str = "Adapter hub"
+    about: str = ""
     public_url: str = ""
     host: str = "127.0.0.1"
     port: int = 7788
     regular_limit: int = 256 * MIB
+    part_size: int = 64 * MIB
     max_file: int = 20 * 1024 * MIB
     max_commit: int = 2 * 1024 * MIB
     check_now: bool = True
@@ -63,6 +96,18 @@ class Settings:
     redirect: bool = True
     log_json: bool = True
     bad_tokens: int = 20
+    sign_up: bool = False
+    login_days: int = 30
+    login_idle_days: int = 7
+    quota_bytes: int = 0
+    quota_repos: int = 0
+    rate_reads: int = 6000
+    rate_searches: int = 600
+    rate_writes: int = 600
+    rate_tries: int = 60
+    models: tuple[str, ...] = ()
+    checks: str = "full"
+    bases: tuple[str, ...] = ()
 
     @property
     def database(self) -> str:
@@ -74,13 +119,43 @@ class Settings:
         """Whether this process is the only one that may work on the data."""
         return self.database.startswith("sqlite")
 
+    @property
+    def login_time(self) -> timedelta:
+        """After which a browser is signed out."""
+        return timedelta(days=self.login_days)
+
+    @property
+    def login_idle_time(self) -> timedelta:
+        """After which a browser that is not used is signed out."""
+        return timedelta(days=self.login_idle_days)
+
+    @property
+    def rates(self) -> dict[str, int]:
+        """Requests in a minute, by kind (see :mod:`adapterhub.hub.server.limits`)."""
+        return {
+            "read": self.rate_reads,
+            "search": self.rate_searches,
+            "write": self.rate_writes,
+            "try": self.rate_tries,
+        }
+
+    @property
+    def quota(self) -> Allowance:
+        """What a namespace may hold."""
+        return Allowance(self.quota_bytes, self.quota_repos)
+
     @classmethod
     def from_environment(cls, data: Path, environment: Mapping[str, str] | None = None) -> Settings:
         """Read the variables ``ADAPTERHUB_...`` (each named like its attribute, in capitals).
 
-        ``ADAPTERHUB_DATABASE_URL``, ``ADAPTERHUB_BLOBS``, ``ADAPTERHUB_PUBLIC_URL``, ``ADAPTERHUB_HOST``,
-        ``ADAPTERHUB_PORT``, ``ADAPTERHUB_REGULAR_LIMIT``, ``ADAPTERHUB_MAX_FILE``,
-        ``ADAPTERHUB_MAX_COMMIT``.
+        ``ADAPTERHUB_DATABASE_URL``, ``ADAPTERHUB_BLOBS``, ``ADAPTERHUB_TITLE``,
+        ``ADAPTERHUB_ABOUT``, ``ADAPTERHUB_PUBLIC_URL``, ``ADAPTERHUB_HOST``, ``ADAPTERHUB_PORT``,
+        ``ADAPTERHUB_REGULAR_LIMIT``, ``ADAPTERHUB_PART_SIZE``, ``ADAPTERHUB_MAX_FILE``,
+        ``ADAPTERHUB_MAX_COMMIT``, ``ADAPTERHUB_REDIRECT``, ``ADAPTERHUB_SIGN_UP``,
+        ``ADAPTERHUB_LOGIN_DAYS``, ``ADAPTERHUB_LOGIN_IDLE_DAYS``, ``ADAPTERHUB_QUOTA_BYTES``,
+        ``ADAPTERHUB_QUOTA_REPOS``, ``ADAPTERHUB_RATE_READS``, ``ADAPTERHUB_RATE_SEARCHES``,
+        ``ADAPTERHUB_RATE_WRITES``, ``ADAPTERHUB_RATE_TRIES``, ``ADAPTERHUB_MODELS`` (with commas
+        between several), ``ADAPTERHUB_CHECKS``, ``ADAPTERHUB_BASES`` (with commas between several).
 
         Raises:
             HubError: If a value cannot be read.
@@ -90,16 +165,37 @@ class Settings:
             data,
             database_url=source.get("ADAPTERHUB_DATABASE_URL", ""),
             blobs_url=source.get("ADAPTERHUB_BLOBS", ""),
+            title=source.get("ADAPTERHUB_TITLE", cls.title),
+            about=source.get("ADAPTERHUB_ABOUT", cls.about),
             public_url=source.get("ADAPTERHUB_PUBLIC_URL", "").rstrip("/"),
             host=source.get("ADAPTERHUB_HOST", cls.host),
+            models=split_places(source.get("ADAPTERHUB_MODELS", "")),
+            checks=source.get("ADAPTERHUB_CHECKS") or cls.checks,
+            bases=split_places(source.get("ADAPTERHUB_BASES", "")),
         )
+        if settings.checks not in ("full", "format"):
+            raise HubError(f"ADAPTERHUB_CHECKS is {settings.checks!r}; write full or format")
         port = source.get("ADAPTERHUB_PORT", "")
         if port:
             if not port.isdigit() or int(port) > 65535:
                 raise HubError(f"ADAPTERHUB_PORT is {port!r}, which is no port")
             settings = replace(settings, port=int(port))
-        for name in ("regular_limit", "max_file", "max_commit"):
+        for name in ("regular_limit", "part_size", "max_file", "max_commit", "quota_bytes"):
             text = source.get(f"ADAPTERHUB_{name.upper()}", "")
             if text:
                 settings = replace(settings, **{name: parse_size(text)})
+        for name, least in _NUMBERS.items():
+            text = source.get(f"ADAPTERHUB_{name.upper()}", "")
+            if text:
+                if not re.fullmatch(r"[0-9]{1,9}", text) or int(text) < least:
+                    raise HubError(
+                        f"ADAPTERHUB_{name.upper()} is {text!r}; write a whole number from {least}"
+                    )
+                settings = replace(settings, **{name: int(text)})
+        for name in ("sign_up", "redirect"):
+            text = source.get(f"ADAPTERHUB_{name.upper()}", "").lower()
+            if text not in ("", "0", "1", "no", "yes", "false", "true"):
+                raise HubError(f"ADAPTERHUB_{name.upper()} is {text!r}; write 1 or 0")
+            if text:
+                settings = replace(settings, **{name: text in ("1", "yes", "true")})
         return settings

@@ -1,24 +1,37 @@
-"""Addresses to which one certain file may be sent without a token, for a while."""
+"""Addresses to which one certain file, or a part of it, may be sent without a token, for a while."""
 
 from __future__ import annotations
 
 import hashlib
 import hmac
 import time
+from dataclasses import dataclass
 from urllib.parse import urlencode
 
 from adapterhub.hub.store.refusals import Forbidden
 
-_FIELDS = ("repo", "account", "oid", "size", "expires")
+_FIELDS = ("repo", "account", "oid", "size", "part", "expires")
 LIFETIME = 6 * 3600
+#: In place of the number of a part: the whole file in one request, and the end of one sent in parts.
+WHOLE, END = 0, -1
 
 
-def sign(key: str, **values: str | int) -> str:
-    """Return the query of an address for ``repo``, ``account``, ``oid`` and ``size``."""
-    fields = {**values, "expires": int(time.time()) + LIFETIME}
-    return urlencode(
-        {**fields, "signature": _signature(key, {name: str(fields[name]) for name in _FIELDS})}
-    )
+@dataclass(frozen=True)
+class Announced:
+    """What may be sent to an address: the file *oid* of *size* bytes, or its part number *part* (from 1)."""
+
+    repo: int
+    account: int
+    oid: str
+    size: int
+    part: int = WHOLE
+
+
+def sign(key: str, announced: Announced) -> str:
+    """Return the query of an address for what was announced; it is good for :data:`LIFETIME` seconds."""
+    fields = {name: str(value) for name, value in vars(announced).items()}
+    fields["expires"] = str(int(time.time()) + LIFETIME)
+    return urlencode({**fields, "signature": _signature(key, fields)})
 
 
 def _signature(key: str, fields: dict[str, str]) -> str:
@@ -26,8 +39,8 @@ def _signature(key: str, fields: dict[str, str]) -> str:
     return hmac.new(bytes.fromhex(key), b"put\n" + text.encode(), hashlib.sha256).hexdigest()
 
 
-def check(key: str, query: dict[str, str]) -> tuple[int, int, str, int]:
-    """Return repository, account, hash and size of a signed query.
+def check(key: str, query: dict[str, str]) -> Announced:
+    """Return what was announced in a signed query.
 
     Raises:
         Forbidden: If it was not signed with *key*, was changed, or has expired.
@@ -38,4 +51,5 @@ def check(key: str, query: dict[str, str]) -> tuple[int, int, str, int]:
         raise Forbidden("This upload address was not made by this hub, or was changed.")
     if int(fields["expires"]) < time.time():
         raise Forbidden("This upload address has expired; ask for another one.")
-    return int(fields["repo"]), int(fields["account"]), fields["oid"], int(fields["size"])
+    numbers = {name: int(fields[name]) for name in ("repo", "account", "size", "part")}
+    return Announced(oid=fields["oid"], **numbers)

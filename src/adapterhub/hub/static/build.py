@@ -11,10 +11,14 @@ from urllib.parse import unquote, urlsplit
 from xml.sax.saxutils import escape
 
 from adapterhub.errors import HubError
+from adapterhub.hub.catalogue import card_paths
+from adapterhub.hub.copies import index as indexes
+from adapterhub.hub.copies.paths import path_problem
 from adapterhub.hub.hub import Hub
 from adapterhub.hub.importer.indexes import index_files
+from adapterhub.hub.signing import SigningKey
 from adapterhub.hub.static.deadlinks import dead_links
-from adapterhub.hub.static.searchindex import search_index
+from adapterhub.hub.static.searchparts import search_files
 from adapterhub.hub.web import links
 from adapterhub.hub.web.folder import FolderSource, blob_of
 from adapterhub.hub.web.query import Query
@@ -45,7 +49,14 @@ class Built:
     files: set[str] = field(default_factory=set, repr=False)
 
 
-def build_site(hub: Hub, out: str | os.PathLike[str], *, base_url: str | None = None) -> Built:
+def build_site(
+    hub: Hub,
+    out: str | os.PathLike[str],
+    *,
+    base_url: str | None = None,
+    key: SigningKey | None = None,
+    days: float = indexes.DEFAULT_DAYS,
+) -> Built:
     """Write all pages of a hub below *out*.
 
     Args:
@@ -53,6 +64,8 @@ def build_site(hub: Hub, out: str | os.PathLike[str], *, base_url: str | None = 
         out: a new or empty folder, or one that an earlier build wrote.
         base_url: the address that the pages will have, such as ``https://example.org/hub/``. Links are
             relative, so it is only needed for snippets that fetch files, previews and the site map.
+        key: signs the list of all cards, so that mirrors can tell that nothing was changed.
+        days: how long that signature holds.
 
     Raises:
         HubError: *out* holds something else; *base_url* is no web address; a page has a dead link (all
@@ -87,6 +100,7 @@ def build_site(hub: Hub, out: str | os.PathLike[str], *, base_url: str | None = 
         (root / MANIFEST).write_text("")
     try:
         _fill(hub, site, source, built, base_url)
+        _index(hub, built, key, days)
     except (OSError, ValueError) as error:  # ValueError: a name that no file can have
         raise HubError(f"{root} could not be written: {error}") from error
     for name in sorted(before - built.files):
@@ -107,7 +121,8 @@ def _fill(hub: Hub, site: Site, source: FolderSource, built: Built, base_url: st
     _files(hub, source, built)
     for name in ASSETS:
         _write(built, f"assets/{asset_names()[name]}", asset(name))
-    _write(built, "search-index.json", search_index(source))
+    for path, data in search_files(source).items():
+        _write(built, path, data)
     for path, data in index_files(hub.catalogue).items():
         _write(built, f"dist/{path}", data)
     _write(built, ".nojekyll", b"")
@@ -115,6 +130,19 @@ def _fill(hub: Hub, site: Site, source: FolderSource, built: Built, base_url: st
     if base_url is not None:
         _write(built, "sitemap.xml", _sitemap(site, base_url))
         _write(built, "robots.txt", f"User-agent: *\nSitemap: {base_url}sitemap.xml\n".encode())
+
+
+def _index(hub: Hub, built: Built, key: SigningKey | None, days: float) -> None:
+    """Write the cards and the list of them, by which a mirror copies the hub."""
+    cards = {p.relative_to(hub.path).as_posix(): p.read_bytes() for _, p in card_paths(hub.path)}
+    cards = {path: data for path, data in cards.items() if path_problem(path) is None}
+    for path, data in cards.items():
+        _write(built, indexes.CARDS + path, data)
+    index = indexes.make_index(cards, name=hub.name, layout="pages")
+    _write(built, indexes.INDEX_FILE, indexes.dumps(index))
+    if key is not None:
+        signature = indexes.sign_index(key, index, days=days)
+        _write(built, indexes.SIGNATURE_FILE, signature.dumps())
 
 
 def _inside(path: Path, folder: Path) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from adapterhub.hub.languages import language_name
@@ -18,10 +18,10 @@ _ALL = 1_000_000
 
 def search_index(source: Source) -> bytes:
     """Return the index as JSON; adapters are in the order that breaks ties."""
-    adapters = source.search(Query(sort="best", page_size=_ALL)).adapters
+    adapters = adapters_in_order(source)
     by_name = source.search(Query(sort="name", page_size=_ALL)).adapters
     place = {adapter.identifier: number for number, adapter in enumerate(by_name)}
-    rows = [{**_row(adapter), "order": place[adapter.identifier]} for adapter in adapters]
+    rows = [{**row_of(adapter), "order": place[adapter.identifier]} for adapter in adapters]
     facets = [facet_values(adapter) for adapter in adapters]
     columns = {name: _column(row[name] for row in rows) for name in (rows[0] if rows else ())}
     for name in FACETS:
@@ -35,13 +35,19 @@ def search_index(source: Source) -> bytes:
         "hub": source.hub().name,
         "count": len(adapters),
         "facets": dict(FACETS),
-        "labels": _labels(facets, labels_of(adapters)),
+        "labels": facet_labels(facets, adapters),
         "columns": columns,
     }
     return json.dumps(data, ensure_ascii=False, separators=(",", ":")).encode()
 
 
-def _row(adapter: Adapter) -> dict[str, Any]:
+def adapters_in_order(source: Source) -> Sequence[Adapter]:
+    """Return all adapters in the order that breaks ties; their places are their numbers."""
+    return source.search(Query(sort="best", page_size=_ALL)).adapters
+
+
+def row_of(adapter: Adapter) -> dict[str, Any]:
+    """Return what a line of the results shows, and what it is sorted by."""
     language = adapter.type == "text_lang"
     other = (
         adapter.task_name if adapter.task_name.casefold() != adapter.subtask_name.casefold() else ""
@@ -99,6 +105,15 @@ def _texts(adapter: Adapter, about: Mapping[tuple[str, ...], str]) -> tuple[str,
     )
 
 
+def weighted_texts(
+    adapters: Sequence[Adapter], source: Source
+) -> Iterator[list[tuple[float, str]]]:
+    """Yield the texts by which each adapter is found, with their weights."""
+    about = _descriptions(source)
+    for adapter in adapters:
+        yield list(zip(_WEIGHTS, _texts(adapter, about), strict=True))
+
+
 def _column(values: Iterable[Any]) -> dict[str, list[Any]]:
     known: dict[str, int] = {}
     distinct: list[Any] = []
@@ -112,9 +127,11 @@ def _column(values: Iterable[Any]) -> dict[str, list[Any]]:
     return {"values": distinct, "at": at}
 
 
-def _labels(
-    facets: Sequence[Mapping[str, Sequence[str]]], names: Mapping[str, Mapping[str, str]]
+def facet_labels(
+    facets: Sequence[Mapping[str, Sequence[str]]], adapters: Sequence[Adapter]
 ) -> dict[str, dict[str, str]]:
+    """Return, by facet, what people call the values that they do not call by their value."""
+    names = labels_of(adapters)
     labels: dict[str, dict[str, str]] = {}
     for name in FACETS:
         values = sorted({value for item in facets for value in item[name]})

@@ -15,10 +15,12 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from sqlalchemy import select
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from adapterhub.hub.store.models import Account, Audit, Membership, Setting, Token, utcnow
 from adapterhub.hub.store.refusals import Conflict, Forbidden, Malformed, Missing, Unidentified
+from adapterhub.hub.store.upsert import insert_missing
 
 LEVELS = {"": 0, "read": 1, "write": 2, "admin": 3}
 TOKEN_PREFIX = "ahub_"
@@ -28,8 +30,9 @@ _NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_-]{0,38}[A-Za-z0-9])?")
 #: First parts of addresses that the hub needs itself.
 _RESERVED = set(
     """
-    api about datasets spaces models kernels buckets collections docs explore health healthz join login
-    logout metrics new organizations papers readyz search settings static tasks uploads oauth resolve
+    about adapters api architectures assets buckets collections compare datasets docs explore health
+    healthz join kernels languages login logout metrics models new oauth organizations papers people
+    readyz resolve search settings spaces static tasks uploads
     """.split()  # noqa: SIM905
 )
 _REFRESH = timedelta(hours=1)
@@ -70,6 +73,19 @@ class Caller:
             raise Forbidden("Only administrators of this hub may do this.")
 
 
+def require_name(name: str) -> None:
+    """Check the name of an account to be.
+
+    Raises:
+        Malformed: If it cannot be one.
+    """
+    if not _NAME.fullmatch(name) or "--" in name or name.lower() in _RESERVED:
+        raise Malformed(
+            f"account name {name[:60]!r} is not usable: take up to 40 letters, digits, - and _, none of the "
+            "reserved words"
+        )
+
+
 def create_account(
     session: Session,
     name: str,
@@ -85,20 +101,38 @@ def create_account(
         Malformed: If the name cannot be one.
         Conflict: If it is taken, whatever the case of its letters.
     """
-    if not _NAME.fullmatch(name) or "--" in name or name.lower() in _RESERVED:
-        raise Malformed(
-            f"account name {name[:60]!r} is not usable: take up to 40 letters, digits, - and _, none of the "
-            "reserved words"
-        )
-    key = name.casefold()
-    if session.scalar(select(Account.id).where(Account.key == key)) is not None:
-        raise Conflict(f"account {name!r} exists already")
+    require_free(session, name)
     account = Account(
-        name=name, key=key, kind=kind, fullname=fullname or name, email=email, admin=admin
+        name=name,
+        key=name.casefold(),
+        kind=kind,
+        fullname=fullname or name,
+        email=email,
+        admin=admin,
     )
     session.add(account)
-    session.flush()
+    try:
+        session.flush()
+    except IntegrityError as error:  # two requests at once
+        raise Conflict(f"account {name!r} exists already") from error
     return account
+
+
+def require_free(session: Session, name: str) -> None:
+    """Check that an account can be made with this name.
+
+    Raises:
+        Malformed: If the name cannot be one.
+        Conflict: If it is taken, whatever the case of its letters.
+    """
+    require_name(name)
+    if session.scalar(select(Account.id).where(Account.key == name.casefold())) is not None:
+        raise Conflict(f"account {name!r} exists already")
+
+
+def known(session: Session, name: str) -> str | None:
+    """Return the name of an account as its owner spells it, or ``None`` if there is none."""
+    return session.scalar(select(Account.name).where(Account.key == name.casefold()))
 
 
 def find_account(session: Session, name: str) -> Account:
@@ -239,9 +273,6 @@ def audit(session: Session, caller: Caller, action: str, target: str, detail: st
 
 def shared_secret(session: Session, name: str) -> str:
     """Return a random value that all processes of this hub share, made at its first use."""
-    row = session.get(Setting, name)
-    if row is None:
-        row = Setting(name=name, value=secrets.token_hex(32))
-        session.add(row)
-        session.flush()
-    return row.value
+    if session.get(Setting, name) is None:
+        insert_missing(session, Setting, name=name, value=secrets.token_hex(32))
+    return session.get_one(Setting, name).value

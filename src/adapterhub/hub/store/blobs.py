@@ -8,6 +8,7 @@ process that was killed, until garbage collection removes it.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import re
 import shutil
@@ -30,8 +31,15 @@ def require_sha256(value: str) -> str:
     return value
 
 
+class BlobsUnreachable(OSError):
+    """The home of blobs does not answer; trying again later may help."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(None, reason)
+
+
 class Blobs(Protocol):
-    """A home of blobs."""
+    """A home of blobs. Any method raises ``OSError`` if it does not answer or has no room."""
 
     def put(self, source: Path, sha256: str) -> None:
         """Store the checked file *source*, which may be moved away; a blob that is there stays."""
@@ -58,6 +66,25 @@ class Blobs(Protocol):
         ...
 
 
+def move_into(source: Path, target: Path) -> None:
+    """Make the file *source*, which is on the disk, appear as *target* in one step."""
+    try:
+        os.replace(source, target)
+    except OSError as error:
+        if error.errno != errno.EXDEV:  # the staging folder may be on another disk
+            raise
+        beside = target.with_name(f".tmp-{uuid.uuid4().hex}")
+        try:
+            shutil.copyfile(source, beside)
+            with beside.open("rb") as file:
+                os.fsync(file.fileno())
+            os.replace(beside, target)
+        except BaseException:
+            beside.unlink(missing_ok=True)
+            raise
+    sync_folder(target.parent)
+
+
 class FolderBlobs:
     """Blobs as files ``<root>/sha256/ab/cd/<hash>``; a blob appears by one rename."""
 
@@ -78,21 +105,7 @@ class FolderBlobs:
             with contextlib.suppress(FileExistsError):
                 folder.mkdir()
                 sync_folder(folder.parent)
-        try:
-            os.replace(source, target)
-        except OSError as error:
-            if getattr(error, "errno", None) != 18:  # EXDEV: the staging folder is on another disk
-                raise
-            beside = target.with_name(f".tmp-{uuid.uuid4().hex}")
-            try:
-                shutil.copyfile(source, beside)
-                with beside.open("rb") as file:
-                    os.fsync(file.fileno())
-                os.replace(beside, target)
-            except BaseException:
-                beside.unlink(missing_ok=True)
-                raise
-        sync_folder(target.parent)
+        move_into(source, target)
 
     def size(self, sha256: str) -> int | None:
         try:

@@ -16,12 +16,17 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event, inspect, text
 from sqlalchemy.engine import make_url
+from sqlalchemy.exc import InterfaceError, OperationalError, TimeoutError
 from sqlalchemy.orm import Session, sessionmaker
 
 from adapterhub.errors import HubError
+from adapterhub.hub.store import changes
 
 _BEGIN = "adapterhub_begin"
 _BUSY_MS = 30_000
+_CONNECT_SECONDS = 5
+#: What is raised while the database cannot be reached or has no room; trying again later may help.
+UNREACHABLE = (OperationalError, InterfaceError, TimeoutError)
 #: Any number that no other program of the same database uses; the migrations queue for it.
 _MIGRATION_LOCK = 4_771_190_311
 
@@ -44,7 +49,12 @@ class Database:
             )
         self.is_sqlite = name == "sqlite"
         self.file = Path(parsed.database) if self.is_sqlite and parsed.database else None
-        options: dict[str, Any] = {} if self.is_sqlite else {"pool_pre_ping": True}
+        options: dict[str, Any] = {}
+        if not self.is_sqlite:
+            # A connection that broke while it was not used is replaced, and nobody notices.
+            options["pool_pre_ping"] = True
+            if "connect_timeout" not in parsed.query:
+                options["connect_args"] = {"connect_timeout": _CONNECT_SECONDS}
         self.engine: Engine = create_engine(parsed, pool_size=20, max_overflow=40, **options)
         if self.is_sqlite:
             event.listen(self.engine, "connect", _prepare_sqlite)
@@ -53,6 +63,7 @@ class Database:
         writer = self.engine.execution_options(**{_BEGIN: "IMMEDIATE"})
         self._readers = sessionmaker(self.engine, expire_on_commit=False)
         self._writers = sessionmaker(writer, expire_on_commit=False)
+        changes.attach(self._writers)
 
     @contextmanager
     def read(self) -> Iterator[Session]:

@@ -1,6 +1,6 @@
-"""A queue of work in the database: each piece is leased to one worker at a time.
+"""A queue of work in the database: each piece is leased to one worker at a time, who renews the lease.
 
-A worker that dies does nothing more, its lease ends, and another one takes the work. What fails is tried
+A worker that dies renews nothing, its lease ends, and another one takes the work. What fails is tried
 again, later each time; after some attempts it is left for a person to look at.
 """
 
@@ -14,8 +14,11 @@ from sqlalchemy.orm import Session
 from adapterhub.hub.store.database import Database
 from adapterhub.hub.store.models import Job, utcnow
 
-LEASE = timedelta(seconds=300)
+LEASE = timedelta(seconds=60)
+#: Seconds after which a worker renews its lease.
+RENEW_SECONDS = 15.0
 MAX_ATTEMPTS = 5
+_LONGEST_DELAY = 60.0
 
 
 def enqueue(session: Session, kind: str, commit_id: str) -> None:
@@ -43,6 +46,15 @@ def claim(database: Database, worker: str, *, commit_id: str | None = None) -> J
         return job
 
 
+def renew(session: Session, job: Job) -> None:
+    """Go on with a piece of work that takes its time; nothing happens if the lease is lost already."""
+    session.execute(
+        update(Job)
+        .where(Job.id == job.id, Job.attempts == job.attempts, Job.state == "running")
+        .values(ready=utcnow() + LEASE)
+    )
+
+
 def done(session: Session, job: Job) -> bool:
     """Close a piece of work; ``False`` if the lease has gone to another worker meanwhile."""
     changed = session.execute(
@@ -53,10 +65,14 @@ def done(session: Session, job: Job) -> bool:
     return changed.rowcount == 1  # type: ignore[attr-defined]
 
 
-def failed(session: Session, job: Job, error: str) -> bool:
-    """Note a failure and plan the next attempt; return whether there will be one."""
-    again = job.attempts < MAX_ATTEMPTS
-    delay = timedelta(seconds=2.0**job.attempts)
+def failed(session: Session, job: Job, error: str, *, passing: bool = False) -> bool:
+    """Note a failure and plan the next attempt; return whether there will be one.
+
+    Args:
+        passing: The work is not to blame (no database, no bucket, no room): it is tried until it is done.
+    """
+    again = passing or job.attempts < MAX_ATTEMPTS
+    delay = timedelta(seconds=min(2.0 ** min(job.attempts, 10), _LONGEST_DELAY))
     session.execute(
         update(Job)
         .where(Job.id == job.id, Job.attempts == job.attempts)

@@ -15,11 +15,12 @@ from sqlalchemy import delete, exists, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from adapterhub.errors import HubError
 from adapterhub.hub.store.blobs import Blobs
 from adapterhub.hub.store.database import Database
 from adapterhub.hub.store.models import Blob, File, Upload, utcnow
+from adapterhub.hub.store.refusals import Conflict
 from adapterhub.hub.store.staging import Staged
+from adapterhub.hub.store.upsert import insert_missing
 
 GRACE = timedelta(hours=24)
 #: A remover that has not finished after this time is dead.
@@ -38,7 +39,7 @@ def add(database: Database, home: Blobs, staged: Iterable[Staged]) -> None:
         items = {sha256: item for sha256, item in items.items() if sha256 in waiting}
         if items:
             if time.monotonic() > deadline:
-                raise HubError(
+                raise Conflict(
                     f"blob {next(iter(items))} is being removed and never goes; try again"
                 )
             time.sleep(0.05)
@@ -64,11 +65,8 @@ def _touch(database: Database, items: dict[str, Staged]) -> set[str]:
 
 def note_upload(session: Session, repo_id: int, sha256: str, account_id: int) -> None:
     """Remember that somebody sent this content to this repository."""
-    row = session.get(Upload, (repo_id, sha256))
-    if row is None:
-        session.add(Upload(repo_id=repo_id, sha256=sha256, account_id=account_id))
-    else:
-        row.created = utcnow()
+    insert_missing(session, Upload, repo_id=repo_id, sha256=sha256, account_id=account_id)
+    session.get_one(Upload, (repo_id, sha256)).created = utcnow()
 
 
 def collect(database: Database, home: Blobs, *, grace: timedelta = GRACE) -> list[str]:

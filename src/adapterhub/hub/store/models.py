@@ -316,3 +316,173 @@ class Setting(Base):
 
     name: Mapped[str] = mapped_column(primary_key=True)
     value: Mapped[str] = mapped_column(Text)
+
+
+class Password(Base):
+    """The password of a user, as argon2 keeps it; apart from the account, so that no list holds it."""
+
+    __tablename__ = "passwords"
+
+    account_id: Mapped[int] = mapped_column(
+        ForeignKey("accounts.id", ondelete="CASCADE"), primary_key=True
+    )
+    hashed: Mapped[str]
+    changed: Mapped[datetime] = mapped_column(default=utcnow)
+
+
+class Login(Base):
+    """That a browser is signed in. Only the SHA-256 of its cookie is kept.
+
+    ``scope`` and ``token_id`` say what it was signed in with; it may do no more than that token, and
+    ends with it.
+    """
+
+    __tablename__ = "logins"
+
+    id: Mapped[int] = mapped_column(Key, primary_key=True)
+    account_id: Mapped[int] = mapped_column(
+        ForeignKey("accounts.id", ondelete="CASCADE"), index=True
+    )
+    digest: Mapped[str] = mapped_column(String(64), unique=True)
+    scope: Mapped[str] = mapped_column(String(8), default="admin")
+    token_id: Mapped[int | None] = mapped_column(
+        ForeignKey("tokens.id", ondelete="CASCADE"), index=True
+    )
+    created: Mapped[datetime] = mapped_column(default=utcnow)
+    used: Mapped[datetime] = mapped_column(default=utcnow)
+    expires: Mapped[datetime] = mapped_column(index=True)
+    address: Mapped[str] = mapped_column(default="")
+    agent: Mapped[str] = mapped_column(default="")
+    account: Mapped[Account] = relationship(lazy="joined", innerjoin=True)
+
+
+class Invitation(Base):
+    """A link with which somebody sets a password, once: a new user's, or (*account_id*) an old one's."""
+
+    __tablename__ = "invitations"
+
+    id: Mapped[int] = mapped_column(Key, primary_key=True)
+    digest: Mapped[str] = mapped_column(String(64), unique=True)
+    account_id: Mapped[int | None] = mapped_column(
+        ForeignKey("accounts.id", ondelete="CASCADE"), index=True
+    )
+    name: Mapped[str] = mapped_column(default="")
+    email: Mapped[str] = mapped_column(default="")
+    admin: Mapped[bool] = mapped_column(default=False)
+    author: Mapped[str]
+    created: Mapped[datetime] = mapped_column(default=utcnow)
+    expires: Mapped[datetime]
+    used: Mapped[datetime | None]
+
+
+class Attempt(Base):
+    """Failed sign-ins under a key (an account, an address, or both), counted since *since*."""
+
+    __tablename__ = "attempts"
+
+    key: Mapped[str] = mapped_column(primary_key=True)
+    count: Mapped[int] = mapped_column(default=0)
+    since: Mapped[datetime] = mapped_column(default=utcnow, index=True)
+
+
+class Quota(Base):
+    """What one namespace may hold instead of what the settings say; ``None``: as the settings say."""
+
+    __tablename__ = "quotas"
+
+    account_id: Mapped[int] = mapped_column(
+        ForeignKey("accounts.id", ondelete="CASCADE"), primary_key=True
+    )
+    max_bytes: Mapped[int | None] = mapped_column(BigInteger)
+    max_repos: Mapped[int | None] = mapped_column(BigInteger)
+
+
+class Change(Base):
+    """A line of the log by which every process keeps what it holds in memory in step; see ``changes``.
+
+    *repo_id* is the repository that looks different now (or is gone); ``None``: the cards do.
+    """
+
+    __tablename__ = "changes"
+
+    id: Mapped[int] = mapped_column(Key, primary_key=True)
+    repo_id: Mapped[int | None] = mapped_column(BigInteger)
+    created: Mapped[datetime] = mapped_column(default=utcnow)
+
+
+class CardRow(Base):
+    """A card of an imported collection: a task, data set, architecture, or adapter kept elsewhere."""
+
+    __tablename__ = "cards"
+
+    path: Mapped[str] = mapped_column(primary_key=True)
+    data: Mapped[dict[str, Any]]
+
+
+class TensorNorms(Base):
+    """Names, types, shapes and norms of the tensors of a weight file; reading it again takes time."""
+
+    __tablename__ = "tensor_norms"
+
+    sha256: Mapped[str] = mapped_column(
+        ForeignKey("blobs.sha256", ondelete="CASCADE"), primary_key=True
+    )
+    data: Mapped[dict[str, Any]]
+
+
+class SignerKey(Base):
+    """A public key that a user signs with (``ed25519:<base64>``); kept when revoked, so that all see it."""
+
+    __tablename__ = "signer_keys"
+
+    id: Mapped[int] = mapped_column(Key, primary_key=True)
+    account_id: Mapped[int] = mapped_column(
+        ForeignKey("accounts.id", ondelete="CASCADE"), index=True
+    )
+    public: Mapped[str] = mapped_column(String(64), unique=True)
+    fingerprint: Mapped[str] = mapped_column(String(32), index=True)
+    name: Mapped[str] = mapped_column(default="")
+    created: Mapped[datetime] = mapped_column(default=utcnow)
+    expires: Mapped[datetime | None]
+    revoked: Mapped[datetime | None]
+    account: Mapped[Account] = relationship(lazy="joined", innerjoin=True)
+
+
+class Likeness(Base):
+    """What a file of weights looks like from afar: equal *shapes* and near *norms* hint at a copy."""
+
+    __tablename__ = "likenesses"
+
+    sha256: Mapped[str] = mapped_column(
+        ForeignKey("blobs.sha256", ondelete="CASCADE"), primary_key=True
+    )
+    shapes: Mapped[str] = mapped_column(String(64), index=True)
+    norms: Mapped[dict[str, Any]]
+
+
+class EvaluationReport(Base):
+    """What somebody measured about the files of a commit, signed; kept as sent, in *document*.
+
+    The other columns repeat what leaderboards are made of. *dataset* is ``task/subtask``, or empty.
+    """
+
+    __tablename__ = "evaluation_reports"
+    __table_args__ = (UniqueConstraint("repo_id", "digest", "key_id"),)
+
+    id: Mapped[int] = mapped_column(Key, primary_key=True)
+    repo_id: Mapped[int] = mapped_column(ForeignKey("repos.id", ondelete="CASCADE"))
+    commit_id: Mapped[str] = mapped_column(ForeignKey("commits.id", ondelete="CASCADE"), index=True)
+    key_id: Mapped[int] = mapped_column(
+        ForeignKey("signer_keys.id", ondelete="CASCADE"), index=True
+    )
+    digest: Mapped[str] = mapped_column(String(64))
+    dataset: Mapped[str] = mapped_column(default="", index=True)
+    split: Mapped[str]
+    data_sha256: Mapped[str] = mapped_column(String(64))
+    document: Mapped[dict[str, Any]]
+    signature: Mapped[dict[str, Any]]
+    created: Mapped[datetime] = mapped_column(default=utcnow)
+    withdrawn: Mapped[datetime | None]
+    key: Mapped[SignerKey] = relationship(lazy="joined", innerjoin=True)
+    repo: Mapped[Repo] = relationship(lazy="joined", innerjoin=True)
+    commit: Mapped[Commit] = relationship(lazy="joined", innerjoin=True)

@@ -7,6 +7,8 @@ they raise.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 from adapterhub.errors import HubError
 
 
@@ -90,9 +92,23 @@ class TooLarge(Refusal):
 
 
 class Unacceptable(Refusal):
-    """The content was understood and failed a check."""
+    """The content was understood and failed a check.
+
+    Attributes:
+        files: what is wrong, by the path of the file, where that is known.
+    """
 
     status = 422
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        headers: dict[str, str] | None = None,
+        files: Mapping[str, Sequence[str]] | None = None,
+    ) -> None:
+        super().__init__(message, headers=headers)
+        self.files: dict[str, Sequence[str]] = dict(files or {})
 
 
 class TooMany(Refusal):
@@ -106,3 +122,10 @@ def all_problems(headline: str, problems: list[str], shown: int = 8) -> Unaccept
     distinct = list(dict.fromkeys(problems))
     more = f"; and {len(distinct) - shown} more" if len(distinct) > shown else ""
     return Unacceptable(f"{headline}: {'; '.join(distinct[:shown])}{more}")
+
+
+def file_problems(headline: str, files: Mapping[str, Sequence[str]]) -> Unacceptable:
+    """Return :func:`all_problems` of several files, which also says which problem is of which file."""
+    found = all_problems(headline, [line for lines in files.values() for line in lines])
+    found.files = {path: list(lines) for path, lines in files.items() if lines}
+    return found

@@ -13,7 +13,7 @@ from sqlalchemy import delete, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from adapterhub.hub.store import accounts
+from adapterhub.hub.store import accounts, changes
 from adapterhub.hub.store.accounts import LEVELS, Caller
 from adapterhub.hub.store.models import Access, Account, Reference, Repo, RepoAlias, Upload, utcnow
 from adapterhub.hub.store.refusals import (
@@ -25,6 +25,8 @@ from adapterhub.hub.store.refusals import (
 )
 
 DEFAULT_BRANCH = "main"
+#: The number of no account.
+_NOBODY = 0
 _NAME = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9._-]{0,94}[A-Za-z0-9_])?")
 
 
@@ -63,16 +65,25 @@ def view(
         Unidentified, Forbidden: If the caller sees it, but may do less than *need*.
     """
     repo = _find(session, owner, name, lock)
-    if repo is None:
-        raise missing(owner, name)
-    role = accounts.role(session, caller, repo.owner_id)
-    if not role and (repo.private or repo.published_id is None):
+    # The same questions to the database whether there is none or it may not be known: the time that an
+    # answer takes tells nothing.
+    role = accounts.role(session, caller, repo.owner_id if repo else _NOBODY)
+    if repo is None or not _shown(repo, role):
         raise missing(owner, name)
     if need != "read":
         caller.require_scope("write")
         if LEVELS[role] < LEVELS[need]:
             raise Forbidden(f"You have no {need} access to {repo.full_name}.")
     return View(repo, role, caller)
+
+
+def _shown(repo: Repo, role: str) -> bool:
+    return bool(role) or not (repo.private or repo.published_id is None)
+
+
+def visible(session: Session, caller: Caller, repo: Repo) -> bool:
+    """Return whether a repository exists for *caller*."""
+    return _shown(repo, accounts.role(session, caller, repo.owner_id))
 
 
 def _find(session: Session, owner: str, name: str, lock: bool) -> Repo | None:
@@ -84,14 +95,10 @@ def _find(session: Session, owner: str, name: str, lock: bool) -> Repo | None:
     if lock:
         query = query.with_for_update(of=Repo, key_share=True)
     repo = session.scalar(query)
-    if repo is None:
-        alias = session.get(RepoAlias, (owner.casefold(), name.casefold()))
-        if alias is not None:
-            repo = session.get(
-                Repo,
-                alias.repo_id,
-                with_for_update={"of": Repo, "key_share": True} if lock else None,
-            )
+    alias = session.get(RepoAlias, (owner.casefold(), name.casefold()))
+    if repo is None and alias is not None:
+        locked = {"of": Repo, "key_share": True} if lock else None
+        repo = session.get(Repo, alias.repo_id, with_for_update=locked)
     return repo
 
 
@@ -191,6 +198,7 @@ def remove(session: Session, seen: View) -> None:
     accounts.audit(session, seen.caller, "repo.delete", seen.repo.full_name)
     session.execute(delete(Upload).where(Upload.repo_id == seen.repo.id))
     session.execute(delete(Repo).where(Repo.id == seen.repo.id))
+    changes.note(session, seen.repo.id)
 
 
 def move(session: Session, seen: View, owner: Account, name: str) -> None:
@@ -239,6 +247,7 @@ def count_downloads(session: Session, repo_id: int, number: int) -> None:
         update(Repo).where(Repo.id == repo_id).values(downloads=Repo.downloads + number),
         execution_options={"synchronize_session": False},
     )
+    changes.note(session, repo_id)
 
 
 def ask_access(session: Session, seen: View) -> str:
@@ -252,3 +261,13 @@ def ask_access(session: Session, seen: View) -> str:
         session.add(row)
         accounts.audit(session, seen.caller, "access.ask", repo.full_name, state)
     return row.state
+
+
+def answer_access(session: Session, seen: View, user: Account, state: str) -> None:
+    """Let a user in to the files (``granted``), turn him away (``rejected``), or neither (``pending``)."""
+    row = session.get(Access, (seen.repo.id, user.id))
+    if row is None:
+        session.add(Access(repo_id=seen.repo.id, account_id=user.id, state=state))
+    else:
+        row.state = state
+    accounts.audit(session, seen.caller, f"access.{state}", seen.repo.full_name, user.name)

@@ -40,9 +40,11 @@ def derive(files: FileResults, size: int) -> dict[str, Any]:
 
 
 def _derive(files: FileResults, size: int) -> dict[str, Any]:
-    front = dict(data_of(files, "README.md", "card").get("front") or {})
+    readme = data_of(files, "README.md", "card")
+    front = dict(readme.get("front") or {})
     facts: dict[str, Any] = {
         "card": front,
+        "about": readme.get("about") or "",
         "size": size,
         "languages": list(split_languages(front.get("language"))),
     }

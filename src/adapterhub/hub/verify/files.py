@@ -17,12 +17,15 @@ from adapterhub.hub.inspection import (
 )
 from adapterhub.hub.licenses import normalize_license
 from adapterhub.hub.names import member_path_problems, model_id_problems
+from adapterhub.hub.numbers import measure
 from adapterhub.hub.sniff import sniff
-from adapterhub.hub.tensors import TensorFile, TensorInfo, number_problems, read_header, strict_json
+from adapterhub.hub.tensors import TensorFile, TensorInfo, read_header, strict_json
+from adapterhub.hub.verify.cardtexts import language_warnings, link_warnings, result_warnings
+from adapterhub.hub.verify.readme import excerpt
 from adapterhub.hub.verify.results import Result, result
 
 #: The version of every check of this file. The names are the order in which they run.
-VERSIONS = {"name": 1, "content": 1, "header": 1, "numbers": 1, "config": 1, "card": 1}
+VERSIONS = {"name": 1, "content": 1, "header": 1, "numbers": 2, "config": 1, "card": 3}
 
 #: Settings of PEFT with a known meaning, and the range in which they make sense.
 _PEFT_RANGES = {
@@ -53,8 +56,7 @@ def examine(path: Path, name: str) -> list[Result]:
         problems = [f"{name} {line}" for line in header.problems]
         results.append(_result("header", problems, **_tensor_data(header)))
         if not problems:
-            numbers = [f"{name} {line}" for line in number_problems(path, header.tensors)]
-            results.append(_result("numbers", numbers))
+            results.append(_check_numbers(path, name, header.tensors))
     elif kind == "json" and base in (CONFIG_FILE, HEAD_CONFIG_FILE):
         results.append(_check_config(path, name))
     elif kind == "text" and name == "README.md":
@@ -66,6 +68,19 @@ def _result(
     check: str, problems: list[str], warnings: list[str] | None = None, **data: Any
 ) -> Result:
     return result(check, VERSIONS[check], problems, warnings or (), **data)
+
+
+def _check_numbers(path: Path, name: str, tensors: list[TensorInfo]) -> Result:
+    found = measure(path, tensors)
+    return _result(
+        "numbers",
+        [f"{name} {line}" for line in found.problems()],
+        [f"{name} {line}" for line in found.warnings(len(tensors))],
+        norms=found.norms,
+        shapes=found.shapes,
+        largest=found.largest,
+        zero=len(found.zero),
+    )
 
 
 def _tensor_data(header: TensorFile) -> dict[str, Any]:
@@ -98,7 +113,11 @@ def _check_config(path: Path, name: str) -> Result:
     if not isinstance(info, dict):
         return _result("config", [f"{name} is not a JSON object"])
     if name.rpartition("/")[2] == HEAD_CONFIG_FILE:
-        problems = [] if isinstance(info.get("config"), dict) else ["'config' must be an object"]
+        # (null: the head of a class such as LlamaForCausalLM, which has no settings of its own.)
+        right = isinstance(info.get("config"), dict) or (
+            "config" in info and info["config"] is None
+        )
+        problems = [] if right else ["'config' must be an object or null"]
     elif "peft_type" in info:
         problems = _peft_problems(info)
     else:
@@ -134,8 +153,9 @@ def _peft_problems(info: dict[str, Any]) -> list[str]:
 
 
 def _check_card(path: Path) -> Result:
-    problems, warnings, front = card_problems(path.read_text(encoding="utf-8-sig"))
-    return _result("card", problems, warnings, front=front)
+    text = path.read_text(encoding="utf-8-sig")
+    problems, warnings, front = card_problems(text)
+    return _result("card", problems, warnings, front=front, about=excerpt(text))
 
 
 def card_problems(text: str) -> tuple[list[str], list[str], dict[str, Any]]:
@@ -159,29 +179,9 @@ def card_problems(text: str) -> tuple[list[str], list[str], dict[str, Any]]:
     for value in base if isinstance(base, list) else [base]:
         if value is not None and (not isinstance(value, str) or model_id_problems(value)):
             warnings.append(f"README.md: base_model {value!r:.80} is not the public id of a model")
-    return problems, warnings + _result_warnings(front.get("model-index")), front
-
-
-def _result_warnings(index: Any) -> list[str]:
-    """Check the evaluation results: a number each, for a data set."""
-    if index is None:
-        return []
-    warnings = []
-    for model in index if isinstance(index, list) else [None]:
-        results = model.get("results") if isinstance(model, dict) else None
-        for entry in results if isinstance(results, list) else [None]:
-            dataset = entry.get("dataset") if isinstance(entry, dict) else None
-            metrics = entry.get("metrics") if isinstance(entry, dict) else None
-            if not isinstance(dataset, dict) or not isinstance(metrics, list):
-                return [
-                    "README.md: model-index needs, for each model, results with dataset and metrics"
-                ]
-            for metric in metrics:
-                value = metric.get("value") if isinstance(metric, dict) else None
-                if (
-                    isinstance(value, bool)
-                    or not isinstance(value, int | float)
-                    or not math.isfinite(value)
-                ):
-                    warnings.append(f"README.md: the result {value!r:.60} is not a number")
-    return warnings
+    odd = [
+        *language_warnings(front.get("language")),
+        *result_warnings(front.get("model-index")),
+        *link_warnings(text),
+    ]
+    return problems, warnings + [f"README.md: {line}" for line in odd], front

@@ -6,33 +6,36 @@ transaction; what follows it can be done again from the start by whoever finds i
 
 from __future__ import annotations
 
-import hashlib
+import contextlib
 import logging
 import socket
 import threading
+import time
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from adapterhub.hub.store import commits, history, jobs, ledger, repos
+from adapterhub.hub.store import commits, jobs, ledger, quotas, repos
 from adapterhub.hub.store.accounts import Caller
 from adapterhub.hub.store.blobs import Blobs, FolderBlobs
-from adapterhub.hub.store.commits import Change, Content, Outcome
-from adapterhub.hub.store.database import Database
-from adapterhub.hub.store.models import Check, Commit, File, Job
-from adapterhub.hub.store.refusals import Unacceptable, all_problems
+from adapterhub.hub.store.commits import Change, Content
+from adapterhub.hub.store.database import UNREACHABLE, Database
+from adapterhub.hub.store.models import Commit, Job
+from adapterhub.hub.store.quotas import Allowance
+from adapterhub.hub.store.refusals import Unacceptable, file_problems
 from adapterhub.hub.store.staging import Staged, Staging, stage
-from adapterhub.hub.verify import adapter, convert, facts
-from adapterhub.hub.verify.files import VERSIONS, examine
-from adapterhub.hub.verify.results import Result, errors, result
+from adapterhub.hub.verify import convert
+from adapterhub.hub.verify.deep import DeepChecks
+from adapterhub.hub.verify.examination import DEEP, Examiner
+from adapterhub.hub.verify.files import examine
+from adapterhub.hub.verify.results import errors
 
 log = logging.getLogger("adapterhub.hub.verify")
-_INTEGRITY = 1
+_WAIT_SECONDS = 30.0
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,11 @@ class Intake:
         self._worker = f"{socket.gethostname()}-{uuid.uuid4().hex[:8]}"
         #: Set when there is work for a waiting worker thread.
         self.wake = threading.Event()
+        #: What a namespace may hold, unless it has limits of its own.
+        self.allowance = Allowance()
+        #: The dear checks; a server switches them on.
+        self.deep = DeepChecks(enabled=False)
+        self._unnoted: list[tuple[Job, str]] = []
 
     def commit(
         self,
@@ -76,30 +84,36 @@ class Intake:
         with self.database.read() as session:
             seen = repos.view(session, caller, owner, name, need="write")
             linked = self._linked(session, seen.repo.id, received.linked)
-        problems = []
-        received = without_pickles(received)
+        received, problems = without_pickles(received)
         for path, staged in received.staged.items():
-            problems += errors(examine(staged.path, path))
+            problems[path] = errors(examine(staged.path, path))
             change.put[path] = Content(
                 staged.sha256, staged.size, staged.git_oid, _is_lfs(staged.path)
             )
         for path, content in linked.items():
             with self._local(content.sha256) as file:
-                problems += errors(examine(file, path))
+                problems[path] = errors(examine(file, path))
             change.put[path] = content
-        if problems:
-            raise all_problems("These files cannot be published", problems)
+        if any(problems.values()):
+            raise file_problems("These files cannot be published", problems)
+        contents = {item.sha256: item.size for item in change.put.values()}
         with self.database.read() as session:
             seen = repos.view(session, caller, owner, name, need="write")
             commits.plan(session, seen, branch, change)
+            quotas.require_room(session, seen.repo.owner, contents, self.allowance)
         ledger.add(self.database, self.home, received.staged.values())
         with self.database.write() as session:
             seen = repos.view(session, caller, owner, name, need="write", lock=True)
+            quotas.require_room(session, seen.repo.owner, contents, self.allowance)
             commit, new = commits.record(session, seen, branch, change)
         if new and check_now:
-            self.finish(commit.id)
-            with self.database.read() as session:
-                return session.get(Commit, commit.id) or commit
+            try:
+                if not self.finish(commit.id):
+                    self._await_worker(commit.id)
+                with self.database.read() as session:
+                    return session.get(Commit, commit.id) or commit
+            except UNREACHABLE:  # the commit is stored; a worker checks it when there is a database
+                log.exception("checks of commit %s are put off", commit.id)
         self.wake.set()
         return commit
 
@@ -131,95 +145,116 @@ class Intake:
 
     def finish(self, commit_id: str | None = None) -> bool:
         """Do one piece of waiting work (that of a commit, or any); return whether there was one."""
+        self._note_failures()
         job = jobs.claim(self.database, self._worker, commit_id=commit_id)
         if job is None:
             return False
         try:
-            self._run(job)
+            with self._leased(job):
+                self._run(job)
         except Exception as error:  # whatever it is, it must neither be lost nor stop the others
             log.exception("checks of commit %s failed", job.commit_id)
-            with self.database.write() as session:
-                if not jobs.failed(session, job, f"{type(error).__name__}: {error}"):
-                    commit = session.get(Commit, job.commit_id)
-                    if commit is not None and commit.status == "pending":
-                        commit.status, commit.reason = (
-                            "held",
-                            "the checks could not be run; see the log",
-                        )
+            self._failed(job, error)
         return True
 
+    @contextmanager
+    def _leased(self, job: Job) -> Iterator[None]:
+        """Renew the lease of a piece of work while the block runs."""
+        ended = threading.Event()
+
+        def renew() -> None:
+            while not ended.wait(jobs.RENEW_SECONDS):
+                try:
+                    with self.database.write() as session:
+                        jobs.renew(session, job)
+                except UNREACHABLE:
+                    log.exception("the lease of commit %s could not be renewed", job.commit_id)
+
+        thread = threading.Thread(target=renew, name="lease", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            thread.join()
+
+    def _await_worker(self, commit_id: str) -> None:
+        """A worker was faster in taking the quick checks of a commit: let it end them."""
+        deadline = time.monotonic() + _WAIT_SECONDS
+        while time.monotonic() < deadline:
+            with self.database.read() as session:
+                commit = session.get(Commit, commit_id)
+                if commit is None or commit.status != "pending" or commit.reason:
+                    return
+            time.sleep(0.05)
+
+    def _failed(self, job: Job, error: Exception) -> None:
+        passing = isinstance(error, (*UNREACHABLE, OSError)) and not isinstance(
+            error, FileNotFoundError
+        )
+        text = f"{type(error).__name__}: {error}"
+        try:
+            with self.database.write() as session:
+                if not jobs.failed(session, job, text, passing=passing):
+                    commit = session.get(Commit, job.commit_id)
+                    if commit is not None and commit.status == "pending":
+                        reason = "the checks could not be run; see the log"
+                        commit.status, commit.reason = "held", reason
+        except UNREACHABLE:
+            self._unnoted.append((job, text))
+            raise
+
+    def _note_failures(self) -> None:
+        """Give back the work that failed while nothing could be noted, instead of waiting for its lease."""
+        while self._unnoted:
+            job, text = self._unnoted[0]
+            with self.database.write() as session:
+                jobs.failed(session, job, text, passing=True)
+            with contextlib.suppress(ValueError):  # another thread was faster
+                self._unnoted.remove((job, text))
+
     def _run(self, job: Job) -> None:
-        with self.database.read() as session:
-            commit = session.get(Commit, job.commit_id)
-            if commit is None:
-                return
-            files = list(history.files(session, commit))
-            # A check on demand runs again; otherwise what is known about the same bytes is known.
-            known = {} if job.kind == "recheck" else self._known(session, commit.repo_id, files)
-        found = {item.path: known.get(item.path) or self._examine(item) for item in files}
-        outcome = conclusion(files, found)
+        examiner = Examiner(self.database, self.home, self._local, self.deep, self.staging)
+        examined = examiner.examine(job)
+        if examined is None:
+            return
+        outcome = examined.outcome
         with self.database.write() as session:
             if not jobs.done(session, job):
                 return  # the lease went to another worker, whose result counts
             published = commits.conclude(session, session.get_one(Commit, job.commit_id), outcome)
+            if examined.waiting:
+                jobs.enqueue(session, DEEP, job.commit_id)
+        if examined.waiting:
+            self.wake.set()
         log.info(
             "commit %s is %s%s", job.commit_id, outcome.status, ", published" if published else ""
         )
 
-    def _known(
-        self, session: Session, repo_id: int, files: list[File]
-    ) -> dict[str, dict[str, Result]]:
-        """Return the results that earlier commits of the same repository have for the same files."""
-        rows = session.scalars(
-            select(Check)
-            .join(Commit, Commit.id == Check.commit_id)
-            .where(Commit.repo_id == repo_id, Check.sha256.in_({item.sha256 for item in files}))
-        ).all()
-        result: dict[str, dict[str, Result]] = {}
-        for item in files:
-            mine = {
-                row.name: Result(row.name, row.version, row.outcome, row.message, row.data)  # type: ignore[arg-type]
-                for row in rows
-                if (row.path, row.sha256) == (item.path, item.sha256)
-            }
-            versions = {**VERSIONS, "integrity": _INTEGRITY}
-            if "integrity" in mine and all(
-                versions.get(r.name) == r.version for r in mine.values()
-            ):
-                result[item.path] = mine
-        return result
 
-    def _examine(self, item: File) -> dict[str, Result]:
-        """Read a stored file back: is it what was sent, and does it pass?"""
-        digest = hashlib.sha256()
-        for piece in self.home.read(item.sha256):
-            digest.update(piece)
-        if digest.hexdigest() != item.sha256:
-            text = f"{item.path}: the stored content has another hash than what was sent"
-            return {"integrity": result("integrity", _INTEGRITY, [text])}
-        with self._local(item.sha256) as path:
-            results = examine(path, item.path)
-        return {entry.name: entry for entry in [result("integrity", _INTEGRITY), *results]}
-
-
-def without_pickles(received: Received) -> Received:
+def without_pickles(received: Received) -> tuple[Received, dict[str, list[str]]]:
     """Put safetensors in the place of pickled weights; see :mod:`.convert`.
 
     Where the same commit brings the safetensors, too, the pickle is left out.
 
-    Raises:
-        Unacceptable: If a pickle holds more than tensors.
+    Returns:
+        What there is then, and by path why a pickle could not be converted.
     """
     staged: dict[str, Staged] = {}
+    problems: dict[str, list[str]] = {}
     for path, item in received.staged.items():
         target = convert.target_of(path)
         if target is None:
             staged[path] = item
         elif target not in received.staged and target not in received.linked:
             made = item.path.with_name(item.path.name + ".safetensors")
-            convert.convert(item.path, made, path)
+            try:
+                convert.convert(item.path, made, path)
+            except Unacceptable as error:
+                problems[path] = [str(error)]
+                continue
             staged[target] = stage(made)
-    return Received(received.change, staged, received.linked)
+    return Received(received.change, staged, received.linked), problems
 
 
 def _is_lfs(path: Path) -> bool:
@@ -227,35 +262,3 @@ def _is_lfs(path: Path) -> bool:
     with path.open("rb") as file:
         head = file.read(9)
     return head[8:9] == b"{" and int.from_bytes(head[:8], "little") < 1 << 48
-
-
-def conclusion(files: list[File], found: Mapping[str, Mapping[str, Result]]) -> Outcome:
-    """Put the results of all files of a commit together."""
-    whole = adapter.check_set(found)
-    broken = errors(item for results in found.values() for item in results.values())
-    if broken:
-        status, reason = "rejected", "\n".join(broken)
-    elif whole.failed:
-        status, reason = "held", whole.message
-    else:
-        status, reason = "verified", ""
-    learnt = facts.derive(found, sum(item.size for item in files))
-    by_path = {item.path: item.sha256 for item in files}
-    rows = [
-        _row(path, by_path[path], item)
-        for path, results in found.items()
-        for item in results.values()
-    ]
-    return Outcome(status, reason, learnt, [*rows, _row("", "", whole)])
-
-
-def _row(path: str, sha256: str, item: Result) -> dict[str, object]:
-    return {
-        "path": path,
-        "sha256": sha256,
-        "name": item.name,
-        "version": item.version,
-        "outcome": item.outcome,
-        "message": item.message,
-        "data": item.data,
-    }

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-Severity = Literal["ok", "warning", "error"]
+Severity = Literal["ok", "warning", "error", "skipped"]
 
 
 @dataclass(frozen=True)
@@ -16,7 +16,7 @@ class Result:
     Attributes:
         name: Which check.
         version: Its version; another version may come to another conclusion.
-        outcome: ``ok``, ``warning`` (published all the same) or ``error``.
+        outcome: ``ok``, ``warning`` (published all the same), ``error``, or ``skipped`` (not checked).
         message: What is wrong and what to do; several lines for several things.
         data: What the check learnt on the way and others need.
     """

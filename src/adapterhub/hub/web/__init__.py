@@ -12,5 +12,6 @@ from adapterhub.hub.web.folder import FolderSource
 from adapterhub.hub.web.query import Query
 from adapterhub.hub.web.site import Answer, Site
 from adapterhub.hub.web.source import Source
+from adapterhub.hub.web.viewer import Viewer
 
-__all__ = ["Answer", "FolderSource", "Query", "Site", "Source"]
+__all__ = ["Answer", "FolderSource", "Query", "Site", "Source", "Viewer"]

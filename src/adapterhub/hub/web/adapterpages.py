@@ -44,6 +44,8 @@ def adapter_page(source: Source, detail: Detail) -> pages.AdapterPage:
         detail=detail,
         snippets=snippets(hub, detail),
         figures=figures(detail),
+        measured=source.measured(adapter.owner, adapter.name),
+        trial=source.trial(adapter.owner, adapter.name),
     )
 
 

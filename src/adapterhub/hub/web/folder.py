@@ -3,26 +3,30 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from adapterhub.errors import HubError
 from adapterhub.hub import search
 from adapterhub.hub.cardfile import load
 from adapterhub.hub.cards import Member
+from adapterhub.hub.catalogue import Catalogue
 from adapterhub.hub.check import HUB_FILE
 from adapterhub.hub.confighash import library_hash, method_name
 from adapterhub.hub.entries import Entry
-from adapterhub.hub.hub import Hub
-from adapterhub.hub.inspection import CONFIG_FILE, inspect_files
-from adapterhub.hub.resolve import nearest, resolve
+from adapterhub.hub.findings import Finding
+from adapterhub.hub.inspection import CONFIG_FILE
+from adapterhub.hub.resolve import resolve
 from adapterhub.hub.storage import blob_path, file_sha256
 from adapterhub.hub.tensors import strict_json
+from adapterhub.hub.verify.adapter import check_set
+from adapterhub.hub.verify.files import examine
+from adapterhub.hub.verify.results import errors
 from adapterhub.hub.web.folderfacts import facts_of, version_of
-from adapterhub.hub.web.query import Found, Query, facet_values, select
+from adapterhub.hub.web.index import AdapterIndex
+from adapterhub.hub.web.query import Found, Query
 from adapterhub.hub.web.source import (
     Account,
     Adapter,
@@ -33,46 +37,59 @@ from adapterhub.hub.web.source import (
     Detail,
     File,
     HubInfo,
+    Measured,
     Problem,
     Result,
     Status,
     Task,
     Tensor,
+    Trial,
 )
 from adapterhub.hub.web.tensorview import tensors_of
 from adapterhub.hub.web.text import plain
 
 LANGUAGE_TYPE = "text_lang"
-_KEPT_SEARCHES = 500
+_MAX_README = 200_000
+
+
+class Cards(Protocol):
+    """What this needs of a hub folder."""
+
+    name: str
+    path: Path
+
+    @property
+    def catalogue(self) -> Catalogue:
+        """All cards."""
+        ...
+
+    def check(self, *, files: bool = True) -> list[Finding]:
+        """Return what is wrong with them."""
+        ...
 
 
 class FolderSource:
     """The records of a hub folder, as it is when this is made.
 
     Args:
-        hub: the folder.
+        hub: the folder, or a collection of cards that has the same four things.
         site: address under which the pages will lie, if known.
     """
 
-    def __init__(self, hub: Hub, site: str | None = None) -> None:
+    def __init__(self, hub: Cards, site: str | None = None) -> None:
         self._hub, self._site = hub, site
         self._catalogue = hub.catalogue
         self._adapters = {e.identifier: self._adapter(e) for e in self._catalogue.entries}
         self._tensors: dict[str, tuple[Tensor, ...] | None] = {}
-        self._found: dict[tuple, Found] = {}
         self._file_results: dict[str, list[Check]] = {}
-        # As the search orders them where no word decides.
-        self._ordered = [
-            self._adapters[entry.identifier]
-            for entry in sorted(
-                self._catalogue.entries,
-                key=lambda e: (not e.available, not e.card.default, e.identifier),
-            )
-        ]
-        self._values = {a.identifier: facet_values(a) for a in self._ordered}
         self._places: dict[tuple[str, ...], list[Adapter]] = defaultdict(list)
         for entry in self._catalogue.entries:
             self._places[entry.place].append(self._adapters[entry.identifier])
+
+    @property
+    def catalogue(self) -> Catalogue:
+        """The cards."""
+        return self._catalogue
 
     def hub(self) -> HubInfo:
         head: Mapping[str, Any] = {}
@@ -87,36 +104,20 @@ class FolderSource:
             publish="adapterhub publish FOLDER --task TASK --subtask DATASET --owner YOU",
         )
 
-    def search(self, query: Query) -> Found:
-        key = (
-            query.words,
-            tuple(sorted(query.chosen.items())),
-            query.order,
-            query.page,
-            query.page_size,
-        )
-        found = self._found.pop(key, None) or self._search(query)
-        self._found[key] = found  # at the end: the first is the one that was not used for longest
-        if len(self._found) > _KEPT_SEARCHES:
-            del self._found[next(iter(self._found))]
-        return found
-
-    def _search(self, query: Query) -> Found:
-        if not query.words:
-            return select(self._ordered, query, self._values_of)
-        ranked = self._words.rank(query.words)
-        adapters = [self._adapters[entry.identifier] for entry in ranked]
-        found = select(adapters, query, self._values_of)
-        if found.total:
-            return found
-        return replace(found, suggestions=nearest(self._catalogue, query.words))
-
     @cached_property
-    def _words(self) -> search.WordIndex:
-        return search.WordIndex(self._catalogue, self._catalogue.entries)
+    def _index(self) -> AdapterIndex:
+        index = AdapterIndex()
+        for adapter, texts in self.documents():
+            index.put(adapter.identifier, adapter, texts)
+        return index
 
-    def _values_of(self, adapter: Adapter) -> Mapping[str, tuple[str, ...]]:
-        return self._values[adapter.identifier]
+    def documents(self) -> Iterator[tuple[Adapter, list[tuple[float, str]]]]:
+        """Yield every adapter with the weighted texts that it is found by."""
+        for entry in self._catalogue.entries:
+            yield self._adapters[entry.identifier], search.texts(self._catalogue, entry)
+
+    def search(self, query: Query) -> Found:
+        return self._index.search(query)
 
     def detail(self, owner: str, name: str) -> Detail | None:
         card = self._catalogue.adapters.get((owner, name))
@@ -133,7 +134,7 @@ class FolderSource:
         return Detail(
             adapter=adapter,
             author=card.author,
-            description=card.description,
+            description=card.description or self._readme(members),
             config=entry.config,
             versions=tuple(version_of(owner, name, item) for item in card.versions),
             checks=tuple(self._checks(entry)),
@@ -261,6 +262,17 @@ class FolderSource:
             ),
         )
 
+    def measured(self, owner: str, name: str) -> Sequence[Measured]:
+        return ()
+
+    def measured_results(
+        self, type_: str, task: str, subtask: str | None = None
+    ) -> Sequence[Result]:
+        return ()
+
+    def trial(self, owner: str, name: str) -> Trial | None:
+        return None
+
     def problems(self) -> Sequence[Problem]:
         return [Problem(f.severity, f.code, f.where, f.message) for f in self._findings]
 
@@ -300,12 +312,13 @@ class FolderSource:
             settings=entry.summary,
             config_hash=entry.config_hash,
             languages=entry.languages,
-            format="adapterhub" if entry.available else "archive",
+            format=_format(entry),
             license=card.license,
             author=card.author,
             summary=plain(card.description),
             parameters=version.parameters,
             size=version.size,
+            rank=_rank(entry),
             score=version.score,
             metric=entry.metric,
             higher_is_better=subtask.higher_is_better if subtask else None,
@@ -328,6 +341,17 @@ class FolderSource:
         except ValueError:
             return None
         return info if isinstance(info, dict) else None
+
+    def _readme(self, members: Mapping[str, Member]) -> str:
+        """Return the text of the README among the files, where the card has no description."""
+        member = members.get("README.md")
+        path = blob_path(self._hub.path, member.sha256) if member else None
+        if path is None or not path.is_file() or path.stat().st_size > _MAX_README:
+            return ""
+        text = path.read_text(encoding="utf-8-sig", errors="replace").replace("\r\n", "\n")
+        if text.startswith("---\n"):
+            text = text[4:].partition("\n---")[2].partition("\n")[2]
+        return text.strip()
 
     def _checks(self, entry: Entry) -> list[Check]:
         findings = self._findings_by_card.get(entry.card.path, [])
@@ -358,7 +382,7 @@ class FolderSource:
             return [Check("Files are here", "error", f"missing: {', '.join(missing)}")]
         wrong = [m.path for m in entry.version.members if file_sha256(paths[m.path])[0] != m.sha256]
         try:
-            problems = inspect_files(paths).problems
+            problems = _problems(paths)
         except (HubError, OSError) as error:
             problems = [str(error)]
         return [
@@ -387,6 +411,27 @@ class FolderSource:
             "Its data": subtask.citation if subtask else None,
         }
         return {label: text for label, text in every.items() if text}
+
+
+def _rank(entry: Entry) -> int | None:
+    rank = entry.config.get("r")
+    return rank if isinstance(rank, int) and not isinstance(rank, bool) else None
+
+
+def _format(entry: Entry) -> str:
+    if not entry.available:
+        return "archive"
+    return "peft" if "peft_type" in entry.config else "adapterhub"
+
+
+def _problems(paths: Mapping[str, Path]) -> list[str]:
+    """Return what is wrong with the files of an adapter, one by one and together."""
+    results = {name: examine(path, name) for name, path in paths.items()}
+    problems = errors(item for found in results.values() for item in found)
+    if not problems:
+        by_name = {name: {item.name: item for item in found} for name, found in results.items()}
+        problems = errors([check_set(by_name)])
+    return problems
 
 
 def blob_of(root: Path, file: File) -> Path:

@@ -53,15 +53,21 @@ def facts_of(
             Fact("Licence", None, card.license),
             Fact("Languages", None, ", ".join(language_name(c) for c in entry.languages) or None),
         ]
-    config = info.get("config")
-    config = config if isinstance(config, dict) else {}
+    peft = "peft_type" in info
+    config = info if peft else info.get("config")
+    config = config if isinstance(config, Mapping) else {}
+    hash_ = None if peft else library_hash(config)
     heads = _yes(HEAD_WEIGHTS_FILE in members)
     hidden = info.get("hidden_size")
     return [
-        Fact("Base model", _text(info.get("model_name")), card.model_name),
+        Fact(
+            "Base model",
+            _text(info.get("base_model_name_or_path" if peft else "model_name")),
+            card.model_name,
+        ),
         Fact("Model type", _text(info.get("model_type")), card.model_type or None),
         Fact("Method", method_name(config), entry.method),
-        Fact("Configuration hash", library_hash(config), entry.config_hash),
+        Fact("Configuration hash", hash_, entry.config_hash),
         Fact("Prediction head", heads, _yes(card.prediction_head)),
         Fact("Hidden size", _text(hidden), _text(card.hidden_size)),
         Fact("Written by", _text(info.get("version")), None),

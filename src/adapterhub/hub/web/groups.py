@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from adapterhub.hub.languages import language_code
 from adapterhub.hub.web import links, pages
+from adapterhub.hub.web.leaderboards import Params, claimed_boards, measured_boards, order_of
 from adapterhub.hub.web.pages import LANGUAGE_TYPE
 from adapterhub.hub.web.query import Query
 from adapterhub.hub.web.source import Source
@@ -16,8 +17,9 @@ _BUDGET = 80
 _GROUPS = 25
 
 
-def task_page(source: Source, type_: str, id_: str) -> pages.TaskPage | None:
+def task_page(source: Source, type_: str, id_: str, params: Params) -> pages.TaskPage | None:
     """A task with its data sets; ``None``: there is none of that name, as below."""
+    order = order_of(params)
     task = next((t for t in source.tasks() if (t.type, t.id) == (type_, id_)), None)
     if task is None:
         return None
@@ -42,7 +44,9 @@ def task_page(source: Source, type_: str, id_: str) -> pages.TaskPage | None:
         task=task,
         datasets=datasets,
         groups=[_first(group, max(3, _BUDGET // len(groups)), group.href) for group in groups],
-        boards=pages.boards(source, type_, id_, limit=10),
+        boards=claimed_boards(source, type_, id_, None, order, limit=10),
+        measured=measured_boards(source, type_, id_, None, order, limit=10),
+        order=order,
     )
 
 
@@ -58,8 +62,11 @@ def _top(type_: str) -> tuple[str, str]:
     return ("Explore", links.EXPLORE)
 
 
-def dataset_page(source: Source, type_: str, task_id: str, id_: str) -> pages.DatasetPage | None:
+def dataset_page(
+    source: Source, type_: str, task_id: str, id_: str, params: Params
+) -> pages.DatasetPage | None:
     """A data set with its adapters by base model."""
+    order = order_of(params)
     task = next((t for t in source.tasks() if (t.type, t.id) == (type_, task_id)), None)
     dataset = next((d for d in source.datasets(type_, task_id) if d.id == id_), None)
     if task is None or dataset is None:
@@ -85,7 +92,9 @@ def dataset_page(source: Source, type_: str, task_id: str, id_: str) -> pages.Da
             for name in list(models)[:_GROUPS]
         ],
         cut=max(0, len(models) - _GROUPS),
-        boards=pages.boards(source, type_, task_id, id_),
+        boards=claimed_boards(source, type_, task_id, id_, order),
+        measured=measured_boards(source, type_, task_id, id_, order),
+        order=order,
     )
 
 

@@ -17,6 +17,7 @@ ARCHITECTURES = "architectures/"
 PEOPLE = "people/"
 ABOUT = "about/"
 COMPARE = "compare/"
+COMPARE_TRY = "compare/try/"
 TWIN = "index.json"
 
 
@@ -28,6 +29,11 @@ def adapter(owner: str, name: str) -> str:
 def versions(owner: str, name: str) -> str:
     """Its versions, and what differs between two."""
     return f"{adapter(owner, name)}versions/"
+
+
+def trial(owner: str, name: str) -> str:
+    """A form to try it."""
+    return f"{adapter(owner, name)}try/"
 
 
 def files(owner: str, name: str) -> str:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from itertools import islice
 
 from adapterhub.hub.web import links, pages
 from adapterhub.hub.web.pages import LANGUAGE_TYPE
-from adapterhub.hub.web.query import PAGE_SIZE, Query
+from adapterhub.hub.web.query import Query
 from adapterhub.hub.web.source import Source
 from adapterhub.hub.web.text import plain
 
 LISTED = 50
+_VALUES = 120
 _TILES = 240
 SHOWN_PROBLEMS = 200
 
@@ -152,15 +156,24 @@ def about_page(source: Source) -> pages.About:
 def search_page(source: Source, query: Query) -> pages.SearchPage:
     """What a search gives."""
     found = source.search(query)
+    counts = {
+        name: _trimmed(values, query.chosen.get(name, ())) for name, values in found.counts.items()
+    }
     return pages.SearchPage(
         path=links.SEARCH,
         title=f"{query.words} – search" if query.words else "Search adapters",
         hub=source.hub(),
         template="search.html",
         query=query,
-        found=found,
-        pages=number_of_pages(found.total, PAGE_SIZE),
+        found=replace(found, counts=counts),
+        pages=number_of_pages(found.total, query.page_size),
     )
+
+
+def _trimmed(counts: Mapping[str, int], chosen: Sequence[str]) -> dict[str, int]:
+    """Return the most frequent values, and those that are chosen: a large hub has thousands."""
+    shown = dict(islice(counts.items(), _VALUES))
+    return shown | {value: counts[value] for value in chosen if value in counts}
 
 
 def listing_page(source: Source, number: int) -> pages.Listing | None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import ClassVar
 
 from adapterhub.hub.languages import language_code, language_name
 from adapterhub.hub.web import links
 from adapterhub.hub.web.compare import Change
-from adapterhub.hub.web.query import Found, Query
+from adapterhub.hub.web.query import PAGE_SIZE, Found, Query
 from adapterhub.hub.web.snippets import Snippet
 from adapterhub.hub.web.source import (
     Account,
@@ -18,11 +19,13 @@ from adapterhub.hub.web.source import (
     Detail,
     File,
     HubInfo,
+    Measured,
     Problem,
     Result,
     Source,
     Task,
     Tensor,
+    Trial,
 )
 
 LANGUAGE_TYPE = "text_lang"
@@ -41,8 +44,10 @@ class Page:
         crumbs: label and address of the pages above it.
         about: one sentence for search engines and previews.
         template: name of the template file.
+        has_twin: whether programs get the same as JSON.
     """
 
+    has_twin: ClassVar[bool] = True
     path: str
     title: str
     hub: HubInfo
@@ -74,14 +79,21 @@ class Group:
 
 @dataclass(frozen=True)
 class Board:
-    """A leaderboard: the results on one data set by one metric."""
+    """A leaderboard: the results on one data set by one metric.
+
+    Attributes:
+        results: some of the *total*; ``ranks`` are their places by value.
+        data: which examples, for measured results.
+    """
 
     title: str
     href: str
     metric: str
     higher_is_better: bool | None
     results: Sequence[Result]
+    ranks: Sequence[int]
     total: int
+    data: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,6 +132,8 @@ class TaskPage(Page):
     datasets: Sequence[Dataset]
     groups: Sequence[Group]
     boards: Sequence[Board]
+    measured: Sequence[Board]
+    order: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,6 +144,8 @@ class DatasetPage(Page):
     dataset: Dataset
     groups: Sequence[Group]
     boards: Sequence[Board]
+    measured: Sequence[Board]
+    order: str
     cut: int = 0
 
 
@@ -197,11 +213,19 @@ class Listing(Page):
 
 @dataclass(frozen=True, kw_only=True)
 class AdapterPage(Page):
-    """An adapter; ``figures`` is what a comparison with others puts side by side."""
+    """An adapter.
+
+    Attributes:
+        figures: what a comparison with others puts side by side.
+        measured: results that somebody measured and signed.
+        trial: how it can be tried here.
+    """
 
     detail: Detail
     snippets: Sequence[Snippet]
     figures: Sequence[tuple[str, str]] = ()
+    measured: Sequence[Measured] = ()
+    trial: Trial | None = None
 
 
 @dataclass(frozen=True)
@@ -257,11 +281,22 @@ class Row:
 
 @dataclass(frozen=True, kw_only=True)
 class ComparePage(Page):
-    """Adapters side by side."""
+    """Adapters side by side.
+
+    Attributes:
+        measured: what was measured of several of them, or one.
+        norms: the norms of the tensors in which they differ most, of *tensors* in all.
+        trial: how those that can be tried here can be tried together; ``tried`` names them.
+    """
 
     adapters: Sequence[Adapter]
     rows: Sequence[Row]
     asked: Sequence[str]
+    measured: Sequence[Row] = ()
+    norms: Sequence[Row] = ()
+    tensors: int = 0
+    trial: Trial | None = None
+    tried: Sequence[str] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -276,12 +311,18 @@ class About(Page):
 class Missing(Page):
     """Nothing is at this address."""
 
+    has_twin: ClassVar[bool] = False
+
 
 def group(source: Source, title: str, facet: Mapping[str, str], href: str | None = None) -> Group:
     """Return the adapters with the given facet values, the first ``ROWS`` of them."""
     query = Query(chosen={name: (value,) for name, value in facet.items()}, page_size=ROWS)
-    found = source.search(query)
-    more = links.SEARCH + query.encode() if found.total > len(found.adapters) else None
+    found = source.search(replace(query, counted=False))
+    more = (
+        links.SEARCH + replace(query, page_size=PAGE_SIZE).encode()
+        if found.total > len(found.adapters)
+        else None
+    )
     return Group(title, href, found.adapters, found.total, more)
 
 
@@ -301,23 +342,3 @@ def languages_of(source: Source) -> list[Language]:
 def _title(code: str, names: Mapping[str, str]) -> str:
     name = language_name(code)
     return names.get(code, name) if name == code else name
-
-
-def boards(
-    source: Source, type_: str, task: str, subtask: str | None = None, limit: int = 25
-) -> list[Board]:
-    """Return the leaderboards of a task or data set, one for each data set and metric."""
-    parts: dict[tuple[str, str], list[Result]] = {}
-    for result in source.results(type_, task, subtask):
-        parts.setdefault((result.adapter.subtask, result.metric), []).append(result)
-    return [
-        Board(
-            results[0].adapter.subtask_name,
-            links.dataset(type_, task, dataset),
-            metric,
-            results[0].adapter.higher_is_better if metric == results[0].adapter.metric else None,
-            results[:limit],
-            len(results),
-        )
-        for (dataset, metric), results in parts.items()
-    ]

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 from urllib.parse import parse_qsl, urlencode
 
 from adapterhub.hub.web.source import Adapter
 
 PAGE_SIZE = 25
+MOST_PER_PAGE = 100
 MAX_WORDS = 300
 
 #: Upper limits in bytes, by the name in the address.
@@ -31,6 +32,7 @@ FACETS: Mapping[str, str] = {
     "format": "Format",
     "license": "Licence",
     "size": "Size",
+    "rank": "Rank",
     "status": "Verified",
     "owner": "Published by",
 }
@@ -65,6 +67,7 @@ def facet_values(adapter: Adapter) -> dict[str, tuple[str, ...]]:
         "format": (adapter.format,),
         "license": (adapter.license or "not stated",),
         "size": (size_bucket(adapter.size),),
+        "rank": (str(adapter.rank),) if adapter.rank is not None else (),
         "status": (adapter.status,),
         "owner": (adapter.owner,),
     }
@@ -72,7 +75,7 @@ def facet_values(adapter: Adapter) -> dict[str, tuple[str, ...]]:
 
 @dataclass(frozen=True)
 class Query:
-    """A search, as the address states it: ``?q=words&task=nli&task=qa&sort=score&page=2``.
+    """A search, as the address states it: ``?q=words&task=nli&task=qa&sort=score&page=2&per_page=50``.
 
     Values of one facet are alternatives; facets narrow each other.
     """
@@ -82,12 +85,14 @@ class Query:
     sort: str = ""
     page: int = 1
     page_size: int = PAGE_SIZE
+    #: Whether the counts beside facets are wanted; a list on a page shows none.
+    counted: bool = True
 
     @classmethod
     def parse(cls, text: str) -> Query:
         """Read a query string; what is not understood is ignored."""
         chosen: dict[str, tuple[str, ...]] = {}
-        words, sort, page = "", "", 1
+        words, sort, page, size = "", "", 1, PAGE_SIZE
         for key, value in parse_qsl(text.removeprefix("?"), max_num_fields=200):
             if key == "q":
                 words = " ".join(value[:MAX_WORDS].split())
@@ -95,9 +100,11 @@ class Query:
                 sort = value
             elif key == "page" and value.isascii() and value.isdigit():
                 page = max(1, min(int(value[:6]), 100_000))
+            elif key == "per_page" and value.isascii() and value.isdigit():
+                size = max(1, min(int(value[:6]), MOST_PER_PAGE))
             elif key in FACETS and value not in chosen.get(key, ()):
                 chosen[key] = (*chosen.get(key, ()), value)
-        return cls(words, chosen, sort, page)
+        return cls(words, chosen, sort, page, size)
 
     @property
     def order(self) -> str:
@@ -110,6 +117,7 @@ class Query:
         pairs += [(name, value) for name in FACETS for value in self.chosen.get(name, ())]
         state = {"sort": self.sort, "page": self.page, **changes}
         pairs += [("sort", state["sort"])] if state["sort"] else []
+        pairs += [("per_page", self.page_size)] if self.page_size != PAGE_SIZE else []
         pairs += [("page", state["page"])] if state["page"] not in (1, None) else []
         return f"?{urlencode(pairs)}" if pairs else "?"
 
@@ -139,39 +147,6 @@ class Found:
     suggestions: Sequence[str] = ()
 
 
-def select(
-    ranked: Sequence[Adapter],
-    query: Query,
-    values_of: Callable[[Adapter], Mapping[str, tuple[str, ...]]] = facet_values,
-) -> Found:
-    """Filter, count, sort and cut.
-
-    Args:
-        ranked: the adapters that have the words, best first.
-        query: what is looked for.
-        values_of: gives the facet values of an adapter; a source may keep them.
-    """
-    kept: list[Adapter] = []
-    counters: dict[str, Counter[str]] = {name: Counter() for name in FACETS}
-    chosen = {name: frozenset(values) for name, values in query.chosen.items()}
-    for adapter in ranked:
-        values = values_of(adapter)
-        wrong = [name for name, wanted in chosen.items() if wanted.isdisjoint(values[name])]
-        if not wrong:
-            kept.append(adapter)
-            for name in FACETS:
-                counters[name].update(values[name])
-        elif len(wrong) == 1:  # it would be there, were one more value of this facet chosen
-            counters[wrong[0]].update(values[wrong[0]])
-    counts = {
-        name: dict(sorted(counter.items(), key=lambda pair: (-pair[1], pair[0])))
-        for name, counter in counters.items()
-    }
-    first = (query.page - 1) * query.page_size
-    shown = order(kept, query.order)[first : first + query.page_size]
-    return Found(shown, len(kept), counts, labels_of(ranked))
-
-
 def labels_of(adapters: Iterable[Adapter]) -> dict[str, dict[str, str]]:
     """Return what people call the tasks and data sets of some adapters."""
     tasks: dict[str, str] = {}
@@ -185,7 +160,10 @@ def labels_of(adapters: Iterable[Adapter]) -> dict[str, dict[str, str]]:
     return {"task": tasks, "dataset": datasets}
 
 
-_ORDERS: Mapping[str, Callable[[Adapter], tuple]] = {
+#: How the orders of ``SORTS`` compare adapters; ties are broken by the identifier. ``best`` is what
+#: stays when no word decides: those whose files are here, then the default one of its place.
+ORDERS: Mapping[str, Callable[[Adapter], tuple[Any, ...]]] = {
+    "best": lambda a: (a.status == "elsewhere", not a.default),
     "recent": lambda a: (a.published is None, _reversed(a.published or "")),
     "score": lambda a: (a.score is None, -(a.score or 0.0)),
     "downloads": lambda a: (-(a.downloads or 0),),
@@ -197,11 +175,3 @@ _ORDERS: Mapping[str, Callable[[Adapter], tuple]] = {
 
 def _reversed(text: str) -> tuple[int, ...]:
     return tuple(-ord(char) for char in text)
-
-
-def order(adapters: Iterable[Adapter], name: str) -> list[Adapter]:
-    """Sort adapters by one of ``SORTS``; ``best`` leaves them as they are."""
-    key = _ORDERS.get(name)
-    if key is None:
-        return list(adapters)
-    return sorted(adapters, key=lambda a: (*key(a), a.identifier))

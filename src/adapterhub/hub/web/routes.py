@@ -63,9 +63,9 @@ def page(
     if head == "adapters":
         return _adapters(source, rest, params)
     if head == "tasks" and len(rest) == 2:
-        return task_page(source, *rest)
+        return task_page(source, rest[0], rest[1], params)
     if head == "tasks" and len(rest) == 3:
-        return dataset_page(source, *rest)
+        return dataset_page(source, rest[0], rest[1], rest[2], params)
     if head == "languages" and len(rest) == 1:
         return language_page(source, rest[0])
     if head == "models" and rest:

@@ -9,11 +9,17 @@ from adapterhub.errors import HubError
 from adapterhub.hub.identifier import AdapterKey, parse_identifier
 from adapterhub.hub.languages import language_name
 from adapterhub.hub.web import links, pages
-from adapterhub.hub.web.source import Detail, Source
+from adapterhub.hub.web.normtable import norm_rows
+from adapterhub.hub.web.source import Detail, Source, Trial
 from adapterhub.hub.web.text import file_size, number
 
 MOST = 4
-_STATUS = {"checked": "verified", "problem": "check failed", "elsewhere": "files elsewhere"}
+_STATUS = {
+    "checked": "verified",
+    "problem": "check failed",
+    "elsewhere": "files elsewhere",
+    "held": "not published",
+}
 
 
 def figures(detail: Detail) -> tuple[tuple[str, str], ...]:
@@ -51,6 +57,8 @@ def compare_page(source: Source, asked: Sequence[str]) -> pages.ComparePage:
     tables = [dict(figures(detail)) for detail in details]
     labels = dict.fromkeys(label for table in tables for label in table)
     rows = [pages.Row(label, tuple(table.get(label) for table in tables)) for label in labels]
+    norms, tensors = norm_rows(source, details)
+    trials = _trials(source, details)
     return pages.ComparePage(
         path=links.COMPARE,
         title="Compare adapters",
@@ -60,4 +68,35 @@ def compare_page(source: Source, asked: Sequence[str]) -> pages.ComparePage:
         # Settings that are the same everywhere say nothing here.
         rows=[row for row in rows if not (row.same and row.label.startswith("config."))],
         asked=[text[:200] for text in asked[:MOST]],
+        measured=_measured(source, details),
+        norms=norms,
+        tensors=tensors,
+        trial=next(iter(trials.values()), None),
+        tried=list(trials),
     )
+
+
+def _trials(source: Source, details: Sequence[Detail]) -> dict[str, Trial]:
+    """Return how those of the adapters can be tried that can."""
+    found = {}
+    for adapter in (detail.adapter for detail in details):
+        trial = source.trial(adapter.owner, adapter.name)
+        if trial is not None:
+            found[adapter.identifier] = trial
+    return found
+
+
+def _measured(source: Source, details: Sequence[Detail]) -> list[pages.Row]:
+    """Return the newest measured value of each metric on the same data."""
+    columns: list[dict[str, str]] = []
+    for adapter in (detail.adapter for detail in details):
+        column: dict[str, str] = {}
+        for item in source.measured(adapter.owner, adapter.name):
+            if not item.current:
+                continue
+            data = f"{item.dataset or item.data}, {item.split} ({item.data_sha256[:10]})"
+            error = "" if item.standard_error is None else f" ± {item.standard_error:.4f}"
+            column.setdefault(f"{item.metric} on {data}", f"{item.value:.4f}{error}")
+        columns.append(column)
+    labels = sorted({label for column in columns for label in column})
+    return [pages.Row(label, tuple(column.get(label) for column in columns)) for label in labels]

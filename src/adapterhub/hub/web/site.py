@@ -16,8 +16,9 @@ from urllib.parse import parse_qs, unquote
 
 from adapterhub._version import __version__
 from adapterhub.hub.web import links, routes
-from adapterhub.hub.web.pages import Missing, Page
+from adapterhub.hub.web.pages import Page
 from adapterhub.hub.web.source import Source
+from adapterhub.hub.web.viewer import Viewer
 
 #: Pages run no script but our own, take styles and images from here only, and are in no frame.
 POLICY = (
@@ -30,6 +31,8 @@ HEADERS: Mapping[str, str] = {
     "Referrer-Policy": "no-referrer",
 }
 ASSETS = ("site.css", "site.js", "search.js", "icon.svg")
+#: Of the pages that only a live server has.
+LIVE_ASSETS = ("account.css", "upload.js", "try.css", "try.js")
 
 
 @dataclass(frozen=True)
@@ -48,10 +51,13 @@ class Site:
     Args:
         source: where the records come from.
         static: whether the pages lie on a server that cannot search; a script in the page then does.
+        viewer: who looks; ``None`` where there are no accounts.
     """
 
-    def __init__(self, source: Source, *, static: bool = False) -> None:
-        self.source, self.static = source, static
+    def __init__(
+        self, source: Source, *, static: bool = False, viewer: Viewer | None = None
+    ) -> None:
+        self.source, self.static, self.viewer = source, static, viewer
 
     def answer(self, path: str, query: str = "") -> Answer:
         """Return the page, its JSON twin (``.../index.json``) or an asset.
@@ -61,16 +67,25 @@ class Site:
             query: the query string.
         """
         if path.startswith("assets/"):
-            return self._asset(path.removeprefix("assets/"))
+            return self.asset_answer(path)
         twin = path == links.TWIN or path.endswith("/" + links.TWIN)
         place = path.removesuffix(links.TWIN)
         page = self.page(place, query)
-        status = 200
         if page is None:
-            page, status = routes.missing(self.source, place), 404
+            return self.nothing(place, twin=twin)
+        if unquote(page.path) != unquote(place):  # a former name, or another spelling of it
+            target = links.root_of(place) + page.path + (links.TWIN if twin else "")
+            return Answer(301, "text/plain", b"", {**HEADERS, "Location": target})
         if twin:
-            return Answer(status, "application/json", twin_of(page))
-        return Answer(status, "text/html; charset=utf-8", self.render(page))
+            return Answer(200, "application/json", twin_of(page))
+        return Answer(200, "text/html; charset=utf-8", self.render(page))
+
+    def nothing(self, path: str, *, twin: bool = False) -> Answer:
+        """Return the page (or its twin) that says that nothing is at *path*."""
+        page = routes.missing(self.source, path)
+        if twin:
+            return Answer(404, "application/json", twin_of(page))
+        return Answer(404, "text/html; charset=utf-8", self.render(page))
 
     def page(self, path: str, query: str = "") -> Page | None:
         """Return what is on the page at *path*, or ``None``."""
@@ -83,9 +98,14 @@ class Site:
         """Yield the address of every page."""
         return routes.paths(self.source)
 
-    def render(self, page: Page, root: str | None = None) -> bytes:
-        """Return a page as HTML; *root* is the way to the root where it does not follow from the path."""
-        template = _environment().get_template(page.template)
+    def render(self, page: Page, root: str | None = None, viewer: Viewer | None = None) -> bytes:
+        """Return a page as HTML.
+
+        Args:
+            root: the way to the root where it does not follow from the path.
+            viewer: who looks at it, for the header of a live server; by default that of the site.
+        """
+        template = environment().get_template(page.template)
         html = template.render(
             page=page,
             hub=page.hub,
@@ -94,11 +114,15 @@ class Site:
             policy=POLICY,
             version=__version__,
             assets=asset_names(),
-            missing=isinstance(page, Missing),
+            missing=not page.has_twin,
+            viewer=viewer or self.viewer,
         )
         return html.encode()
 
-    def _asset(self, name: str) -> Answer:
+    @staticmethod
+    def asset_answer(path: str) -> Answer:
+        """Return a style, script or image (*path*: ``assets/NAME``); its name changes with its content."""
+        name = path.removeprefix("assets/")
         real = {hashed: plain for plain, hashed in asset_names().items()}.get(name)
         if real is None:
             return Answer(404, "text/plain; charset=utf-8", b"not found\n")
@@ -108,9 +132,18 @@ class Site:
         return Answer(200, kind, asset(real), cached)
 
 
+def prepare_templates() -> None:
+    """Compile every template now, instead of when its first page is asked for."""
+    for name in environment().list_templates(extensions=["html"]):
+        if (
+            "/" not in name
+        ):  # those in folders belong to parts of a server, with filters of their own
+            environment().get_template(name)
+
+
 @cache
 def asset(name: str) -> bytes:
-    """Return the content of one of ``ASSETS``."""
+    """Return the content of one of ``ASSETS`` or ``LIVE_ASSETS``."""
     return files("adapterhub.hub.web").joinpath("assets").joinpath(name).read_bytes()
 
 
@@ -118,7 +151,7 @@ def asset(name: str) -> bytes:
 def asset_names() -> dict[str, str]:
     """Return the published name of each asset, which changes with its content."""
     result = {}
-    for name in ASSETS:
+    for name in (*ASSETS, *LIVE_ASSETS):
         stem, _, suffix = name.rpartition(".")
         result[name] = f"{stem}.{hashlib.sha256(asset(name)).hexdigest()[:10]}.{suffix}"
     return result
@@ -145,11 +178,17 @@ def _plain(value: Any) -> Any:
 
 _LABELS = {
     "type": {"text_task": "Tasks", "text_lang": "Languages"},
-    "format": {"adapterhub": "AdapterHub", "peft": "PEFT", "archive": "zip archive"},
+    "format": {
+        "adapterhub": "AdapterHub",
+        "peft": "PEFT",
+        "archive": "zip archive",
+        "incomplete": "not complete yet",
+    },
     "status": {
         "checked": "Format verified",
         "problem": "Check failed",
         "elsewhere": "Files elsewhere",
+        "held": "Not published",
     },
     "size": {
         "1MB": "up to 1 MB",
@@ -170,7 +209,8 @@ def facet_label(value: str, facet: str) -> str:
 
 
 @cache
-def _environment() -> Any:
+def environment() -> Any:
+    """Return what the templates of all pages share."""
     from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
     from adapterhub.hub.languages import language_name

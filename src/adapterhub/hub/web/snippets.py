@@ -28,7 +28,11 @@ def snippets(hub: HubInfo, detail: Detail) -> tuple[Snippet, ...]:
     adapter = detail.adapter
     version = next((v for v in detail.versions if v.name == adapter.version), None)
     if adapter.format == "peft" and hub.endpoint:
-        return (_peft(hub.endpoint, detail),)
+        return (
+            _peft(hub.endpoint, detail),
+            _transformers(hub.endpoint, detail),
+            _served("adapterhub", hub.endpoint, detail),
+        )
     if version is None or not version.files:
         return _archived(detail, version)
     if hub.endpoint:
@@ -74,14 +78,46 @@ def _served(module: str, endpoint: str, detail: Detail) -> Snippet:
     return Snippet(module, code)
 
 
+#: The class of PEFT's, and of transformers', for each kind of task that PEFT knows.
+_AUTO = {
+    "CAUSAL_LM": "ForCausalLM",
+    "SEQ_2_SEQ_LM": "ForSeq2SeqLM",
+    "SEQ_CLS": "ForSequenceClassification",
+    "TOKEN_CLS": "ForTokenClassification",
+    "QUESTION_ANS": "ForQuestionAnswering",
+}
+
+
 def _peft(endpoint: str, detail: Detail) -> Snippet:
     adapter = detail.adapter
+    kind = f"AutoPeftModel{_AUTO.get(str(detail.config.get('task_type')), '')}"
     code = (
         f'import os\n\nos.environ["HF_ENDPOINT"] = {_q(endpoint)}  # before the first import\n'
-        "from peft import AutoPeftModel\n\n"
-        f"model = AutoPeftModel.from_pretrained({_q(f'{adapter.owner}/{adapter.name}')})\n"
+        f"from peft import {kind}\n\n"
+        f"model = {kind}.from_pretrained({_q(f'{adapter.owner}/{adapter.name}')})\n"
     )
-    return Snippet("PEFT", code)
+    return Snippet("PEFT", code, note=_FETCHED)
+
+
+def _transformers(endpoint: str, detail: Detail) -> Snippet:
+    adapter = detail.adapter
+    kind = f"AutoModel{_AUTO.get(str(detail.config.get('task_type')), '')}"
+    code = (
+        f"from transformers import {kind}\n\n"
+        f"model = {kind}.from_pretrained({_q(adapter.base_model)})\n\n"
+        "# The base model comes from where yours come from, the adapter from here.\n"
+        "from huggingface_hub import snapshot_download\n\n"
+        f"folder = snapshot_download(\n    {_q(f'{adapter.owner}/{adapter.name}')},\n"
+        f"    endpoint={_q(endpoint)},\n)\n"
+        "model.load_adapter(folder)\n"
+    )
+    return Snippet("transformers", code)
+
+
+_FETCHED = (
+    "With HF_ENDPOINT set, the base model is asked for here, too. Where it is not, load it first and keep "
+    "it in the cache, or take the code for transformers."
+)
 
 
 def _published(site: str, detail: Detail, version: Version) -> Snippet:

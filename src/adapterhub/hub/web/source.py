@@ -14,8 +14,9 @@ if TYPE_CHECKING:
     from adapterhub.hub.web.query import Found, Query
 
 #: ``checked``: the files are here and passed every check; ``problem``: a check failed;
-#: ``elsewhere``: the files are at an address that this hub does not control.
-Status = Literal["checked", "problem", "elsewhere"]
+#: ``elsewhere``: the files are at an address that this hub does not control; ``held``: not published
+#: yet, and only its owners see it.
+Status = Literal["checked", "problem", "elsewhere", "held"]
 Outcome = Literal["ok", "warning", "error", "skipped"]
 
 
@@ -54,9 +55,11 @@ class Adapter:
         settings: in a few words, ``rf=16, relu``.
         format: ``adapterhub``, ``peft``, or ``archive`` (an old zip file).
         parameters, size: of the default version; size in bytes.
+        rank: of its low-rank matrices, where all have the same.
         score: value of ``metric``; ``higher_is_better`` is ``None`` if nobody said.
         published: ISO date of the newest version.
         downloads: ``None`` where they are not counted.
+        private: only members of its namespace see it; ``gated``: its files need the owner's leave.
     """
 
     owner: str
@@ -79,6 +82,7 @@ class Adapter:
     summary: str = ""
     parameters: int | None = None
     size: int | None = None
+    rank: int | None = None
     score: float | None = None
     metric: str | None = None
     higher_is_better: bool | None = None
@@ -89,6 +93,8 @@ class Adapter:
     default: bool = False
     status: Status = "elsewhere"
     downloads: int | None = None
+    private: bool = False
+    gated: bool = False
 
     @property
     def identifier(self) -> str:
@@ -107,8 +113,27 @@ class File:
 
 
 @dataclass(frozen=True)
+class Evaluation:
+    """A result with what it is about, as a card states it."""
+
+    task: str
+    dataset: str
+    split: str
+    metric: str
+    value: float
+
+
+@dataclass(frozen=True)
 class Version:
-    """One version; ``files`` is empty where there is only the address of an archive."""
+    """One version.
+
+    Attributes:
+        files: empty where there is only the address of an archive.
+        labels: branches and tags that name it.
+        status: what the checks made of it, if not all versions are the same in this: ``verified``,
+            ``held``, ``rejected`` or ``pending``; ``reason`` says why.
+        checks: what each check said about it.
+    """
 
     name: str
     published: str | None = None
@@ -120,6 +145,11 @@ class Version:
     sha1: str | None = None
     url: str | None = None
     files: tuple[File, ...] = ()
+    labels: tuple[str, ...] = ()
+    author: str = ""
+    status: str = ""
+    reason: str = ""
+    checks: tuple[Check, ...] = ()
 
     @property
     def size(self) -> int | None:
@@ -181,6 +211,8 @@ class Detail:
         citations: BibTeX by what it is for: the adapter, its architecture, its data.
         card: path of its card in the folder, if there is one.
         siblings: other adapters for the same data and base model.
+        evaluations: results on the card, with what they are about.
+        notices: what whoever looks should know first: that it is private, or needs leave.
     """
 
     adapter: Adapter
@@ -197,6 +229,8 @@ class Detail:
     model_class: str | None = None
     card: str | None = None
     siblings: tuple[Adapter, ...] = ()
+    evaluations: tuple[Evaluation, ...] = ()
+    notices: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -254,14 +288,62 @@ class Account:
 
 
 @dataclass(frozen=True)
+class Measured:
+    """A result that somebody measured and signed. The hub checked the signature and the files.
+
+    Attributes:
+        dataset: ``task/subtask``; empty if the report does not say; ``data`` is the name of the file.
+        data_sha256, split, examples: which data exactly.
+        value, standard_error: of ``metric``.
+        signed_by, key: account, and fingerprint of the key that it registered.
+        evaluated: ISO time.
+        version: commit that has the files; ``current``: whether they are what is published now.
+        report: number of the report, by which the API gives it whole.
+    """
+
+    dataset: str
+    data: str
+    data_sha256: str
+    split: str
+    examples: int
+    metric: str
+    value: float
+    standard_error: float | None
+    higher_is_better: bool
+    signed_by: str
+    key: str
+    evaluated: str
+    base_model: str
+    version: str
+    current: bool
+    report: int
+
+
+@dataclass(frozen=True)
 class Result:
-    """One line of a leaderboard."""
+    """One line of a leaderboard: what a card claims, or (*measured*) what somebody measured."""
 
     adapter: Adapter
     version: str
     metric: str
     value: float
-    signed_by: str | None = None
+    measured: Measured | None = None
+
+
+@dataclass(frozen=True)
+class Trial:
+    """That visitors can type a text and see what an adapter makes of it.
+
+    Attributes:
+        base_model: on which it runs here.
+        generates: whether it continues the text, so that a length can be chosen.
+        characters, new_tokens: how much may be typed, and generated.
+    """
+
+    base_model: str
+    generates: bool
+    characters: int
+    new_tokens: int
 
 
 @dataclass(frozen=True)
@@ -315,4 +397,18 @@ class Source(Protocol):
 
     def problems(self) -> Sequence[Problem]:
         """Return what is wrong with the hub's own cards."""
+        ...
+
+    def measured(self, owner: str, name: str) -> Sequence[Measured]:
+        """Return what was measured of an adapter, newest first; nothing where there are no reports."""
+        ...
+
+    def measured_results(
+        self, type_: str, task: str, subtask: str | None = None
+    ) -> Sequence[Result]:
+        """Return what was measured on the data of a task or data set, in any order."""
+        ...
+
+    def trial(self, owner: str, name: str) -> Trial | None:
+        """Return how an adapter can be tried here, if it can."""
         ...
