@@ -12,7 +12,12 @@ from typing import Any
 
 import torch
 import transformers
-from peft import PeftConfig, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
+from peft import (  # pyright: ignore[reportMissingImports]
+    PeftConfig,
+    get_peft_model,
+    get_peft_model_state_dict,
+    set_peft_model_state_dict,
+)
 from safetensors.torch import load_file
 
 from adapterhub.hub.verify.trial_base import (
