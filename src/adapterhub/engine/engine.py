@@ -25,7 +25,7 @@ from adapterhub.engine.boundary import (
 )
 from adapterhub.engine.instance import Generate, IgnoredKeys
 from adapterhub.engine.layouts import TurnedSlot
-from adapterhub.engine.prompts import counted, expect_growing_cache, prompted
+from adapterhub.engine.prompts import counted, counts_by_mask, expect_growing_cache, prompted
 from adapterhub.engine.records import AdapterRecord, FusionRecord, Plan
 from adapterhub.engine.sites import CHILD, Site, Slot
 from adapterhub.engine.tokens import TokenRows
@@ -276,6 +276,8 @@ class Engine:
             hooks[slot.index] = slot.needs(list(node.modules))
         located = any(node.family.needs_positions for _, node in nodes)
         prompts = tuple((slot, node) for slot, node in nodes if node.family.prompts)
+        for slot, _ in prompts:
+            counts_by_mask(type(slot.host))
         return Plan(
             tree,
             skip_layers,

@@ -217,8 +217,8 @@ def prepare(
     kwargs["inputs_embeds"] = made.insert(embeds)
     kwargs.pop("input_ids", None)
     where = kwargs.get("position_ids")
-    counts = "position_ids" not in _names(type(owner)) or _counts_by_mask(type(owner))
-    if where is None and made.valid is not None and not counts:
+    numbered = "position_ids" in _names(type(owner))
+    if where is None and made.valid is not None and numbered and not counts_by_mask(type(owner)):
         where = torch.arange(first.shape[1], device=first.device)[None]
     if isinstance(where, torch.Tensor):
         kwargs["position_ids"] = made.number(where)
@@ -276,10 +276,16 @@ def _forward_of(cls: type) -> ast.AST:
         return ast.Module([], [])
 
 
-@functools.cache
-def _counts_by_mask(cls: type) -> bool:
-    """Whether a forward pass numbers positions by the mask (OPT), and so leaves hidden prompts out itself."""
-    return re.search(r"cumsum\([^)]*mask", ast.unparse(_forward_of(cls))) is not None
+def counts_by_mask(cls: type) -> bool:
+    """Whether a forward pass numbers positions by the mask (OPT), and so leaves hidden prompts out itself.
+
+    Engines ask when they plan, so that the answer is known when dynamo, which cannot read sources, comes by.
+    """
+    found = _BY_MASK.get(cls)
+    if found is None:
+        source = ast.unparse(_forward_of(cls))
+        found = _BY_MASK[cls] = re.search(r"cumsum\([^)]*mask", source) is not None
+    return found
 
 
 @functools.cache
@@ -428,6 +434,7 @@ def expect_growing_cache(model: Any, implementation: str | None) -> None:
 
 
 _NAMES: dict[type, tuple[str, ...]] = {}
+_BY_MASK: dict[type, bool] = {}
 
 
 def _names(cls: type) -> tuple[str, ...]:
