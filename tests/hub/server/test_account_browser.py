@@ -7,10 +7,8 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
-import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -318,27 +316,6 @@ def test_nothing_sticks_out(
         assert browser.run(over) <= 0, page
         if page in names and width > 320:
             picture(browser, f"{names[page]}{'-dark' * dark}{'-phone' * (width < 600)}")
-
-
-@pytest.fixture(scope="module")
-def axe(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The source of axe-core: ``ADAPTERHUB_AXE`` names a copy, else npm is asked for one."""
-    named = os.environ.get("ADAPTERHUB_AXE")
-    if named:
-        return Path(named).read_text()
-    folder = tmp_path_factory.mktemp("axe")
-    if shutil.which("npm") is None:
-        pytest.skip("no npm to fetch axe-core with (or set ADAPTERHUB_AXE)")
-    try:
-        subprocess.run(
-            ["npm", "pack", "axe-core@4"], cwd=folder, check=True, capture_output=True, timeout=60
-        )
-    except (subprocess.SubprocessError, OSError) as error:
-        pytest.skip(f"axe-core cannot be fetched: {error}")
-    with tarfile.open(next(folder.glob("*.tgz"))) as archive:
-        file = archive.extractfile("package/axe.min.js")
-        assert file is not None
-        return file.read().decode()
 
 
 @pytest.mark.parametrize("dark", [False, True])

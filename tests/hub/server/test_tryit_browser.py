@@ -14,7 +14,6 @@ import pytest
 
 from tests.hub.browser import Browser, find_chromium
 from tests.hub.server.conftest import Hub
-from tests.hub.test_web_browser import axe  # noqa: F401  (a fixture)
 from tests.hub.tinymodels import LABELS, make_adapters, make_models
 
 pytestmark = pytest.mark.slow
@@ -104,7 +103,7 @@ def test_without_script_a_page_shows_it(browser: Browser, hub: Hub) -> None:
     assert browser.run("document.querySelector('#try-text').value") == "Ada flew to London"
 
 
-def test_side_by_side_and_a_phone(browser: Browser, hub: Hub, axe: str) -> None:  # noqa: F811
+def test_side_by_side_and_a_phone(browser: Browser, hub: Hub, axe: str) -> None:
     names = ("lora-class", "bn-class", "ia3-tags")
     query = "&".join(f"a=%40admin%2F{name}" for name in names)
     for width, dark in ((1280, False), (390, True)):

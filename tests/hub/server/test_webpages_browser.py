@@ -13,7 +13,6 @@ from tests.conftest import ROOT
 from tests.hub.browser import Browser, find_chromium
 from tests.hub.conftest import LORA, SEQ_BN, floats, safetensors_bytes
 from tests.hub.server.conftest import Hub, adapter_files
-from tests.hub.test_web_browser import axe  # noqa: F401  (a fixture)
 
 pytestmark = pytest.mark.slow
 
@@ -260,7 +259,7 @@ def test_nothing_sticks_out(browser: Browser, hub: Hub, width: int, dark: bool) 
 
 
 @pytest.mark.parametrize("dark", [False, True])
-def test_axe_finds_nothing(browser: Browser, hub: Hub, axe: str, dark: bool) -> None:  # noqa: F811
+def test_axe_finds_nothing(browser: Browser, hub: Hub, axe: str, dark: bool) -> None:
     browser.look(dark=dark)
     found = {}
     for page in PAGES:
