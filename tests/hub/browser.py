@@ -26,6 +26,13 @@ def find_chromium() -> str | None:
     return named or next((path for name in NAMES if (path := shutil.which(name))), None)
 
 
+class Navigated(RuntimeError):
+    """The page went away while it was asked, as it does right after a click on a link."""
+
+
+GONE = ("navigated or closed", "context was destroyed", "Cannot find context")
+
+
 class Browser:
     """One tab. Events are kept in :attr:`events`, oldest first."""
 
@@ -79,7 +86,9 @@ class Browser:
             answer = self._receive(deadline)
             if answer.get("id") == self._number:
                 if "error" in answer:
-                    raise RuntimeError(f"{method}: {answer['error']}")
+                    text = f"{method}: {answer['error']}"
+                    gone = any(sign in text for sign in GONE)
+                    raise Navigated(text) if gone else RuntimeError(text)
                 return answer["result"]
 
     def _receive(self, deadline: float) -> dict[str, Any]:
@@ -107,9 +116,14 @@ class Browser:
         return result["result"].get("value")
 
     def wait(self, expression: str, seconds: float = 20.0) -> None:
-        """Evaluate until the value counts as true in JavaScript."""
+        """Evaluate until the value counts as true in JavaScript, in the next page too if it moves on."""
         deadline = time.monotonic() + seconds
-        while not self.run(f"!!({expression})"):
+        while True:
+            try:
+                if self.run(f"!!({expression})"):
+                    return
+            except Navigated:  # asked in the page that was being left
+                pass
             if time.monotonic() > deadline:
                 raise TimeoutError(f"never true: {expression}")
             time.sleep(0.05)

@@ -14,7 +14,7 @@ pytest.importorskip("nh3", reason="the pages need adapterhub[hub]")
 from adapterhub.hub import Hub
 from adapterhub.hub.importer import import_cards
 from adapterhub.hub.static import build_site
-from tests.hub.browser import Browser, find_chromium, serving
+from tests.hub.browser import Browser, Navigated, find_chromium, serving
 from tests.hub.conftest import LORA, make_adapter
 
 pytestmark = pytest.mark.slow
@@ -178,6 +178,14 @@ def test_side_by_side(browser: Browser, address: str) -> None:
     browser.open(address + "compare/?a=%3Cimg%20src%3Dx%3E")
     browser.wait("document.querySelector('#sidebyside .panel')")
     assert browser.run("document.querySelectorAll('main img').length") == 0
+
+
+def test_a_page_that_moves_on_while_it_is_asked(browser: Browser, address: str) -> None:
+    browser.open(address + "explore/")
+    leave = f"location.href = {json.dumps(address)}"
+    with pytest.raises(Navigated):
+        browser.run(f"({leave}, new Promise(() => {{}}))")
+    browser.wait(f"location.href === {json.dumps(address)}")
 
 
 def test_without_script(browser: Browser, address: str) -> None:
