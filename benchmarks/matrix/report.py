@@ -56,7 +56,8 @@ def markdown(records: Records) -> str:
         "checks (generation with blocks and compiling more thinly), and the command goes on with the rest.",
         "",
         "A cell is *not applicable* only if the same check fails on the model without adapters, which is "
-        "tried. A refusal counts as *meaningless* only if it is one of the errors listed below; every other "
+        "tried; where keys or hidden positions are added, also if the model's own two attentions (eager and "
+        "sdpa) disagree about a mask without adapters. A refusal counts as *meaningless* only if it is one of the errors listed below; every other "
         "error is a failure.",
         "",
         *_by_check(records),

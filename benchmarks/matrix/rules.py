@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 
 import adapterhub
 from adapterhub import Route
+from adapterhub.methods.prefix import PrefixFamily
 from benchmarks.matrix.subject import (
     Failed,
     NotApplicable,
@@ -183,7 +184,14 @@ def exported(subject: Subject, method: str) -> str:
     subject.demand("export", lambda: _export(subject.bare(), inputs, subject.before))
     model = subject.adapted(method)
     model.set_active_adapters(method)
-    _export(model, inputs, forward(model, inputs))
+    expected = forward(model, inputs)
+    try:
+        _export(model, inputs, expected)
+    except Failed:
+        modules = model.adapter_handle.engine.adapters[method].modules.values()
+        if any(isinstance(module.family, PrefixFamily) for module in modules):
+            subject.demand_masks()
+        raise
     return ""
 
 

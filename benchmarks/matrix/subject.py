@@ -85,6 +85,36 @@ class Subject:
         except Exception as error:
             raise NotApplicable(f"bare model: {line(error)}") from None
 
+    def demand_masks(self) -> None:
+        """Raise NotApplicable if the model's attention takes a mask for something else than what it hides.
+
+        Two attentions of one model have to agree on a mask. Where they do not (one adds a mask of booleans to
+        its scores, or is causal over keys of another input), what more keys or hidden positions give is
+        undefined. This is asked after a failure of methods that add such, not before.
+        """
+        self.demand("masks", self._compare_masks)
+
+    def _compare_masks(self) -> None:
+        model, inputs = self.bare(), dict(self.inputs)
+        if (
+            "attention_mask" in inspect.signature(model.forward).parameters
+            and "attention_mask" not in inputs
+            and self.before[0].dim() == 3
+        ):
+            mask = torch.ones(self.before[0].shape[:2], dtype=torch.long)
+            mask[-1, -2:] = 0
+            inputs["attention_mask"] = mask
+        found = []
+        for kind in ("eager", "sdpa"):
+            try:
+                model.set_attn_implementation(kind)
+            except ValueError:  # it has one kind only
+                return
+            found.append([forward(model, inputs)[0]])
+        expect_close(
+            found[1], found[0], "sdpa attention under a mask, compared with eager attention"
+        )
+
     def ignores_positions(self) -> bool:
         """Whether some position of a layer's output has no part in the outputs (it is skipped later)."""
         return self.fact("ignored positions", self._ignored)

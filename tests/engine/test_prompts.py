@@ -97,6 +97,11 @@ def test_an_encoder_that_is_a_model_of_its_own_gets_prompts_too() -> None:
 def test_generation_with_padding_equals_generation_without_a_cache(
     model_type: str, side: str
 ) -> None:
+    counts = hasattr(tf.GenerationMixin, "_prepare_position_ids_for_generation")
+    if side == "right" and model_type != "bert" and not counts:
+        pytest.skip(
+            "transformers 5.0 reads the first token at a hidden position, numbered 1 whatever stands there"
+        )
     changes = {"is_decoder": True} if model_type == "bert" else {}
     model, ids = prompted(model_type, tf.AutoModelForCausalLM, **changes), tokens()
     mask = torch.ones_like(ids)

@@ -188,6 +188,7 @@ def prepare(
             f"that {type(owner).__name__} pools nor between positions whose distance it looks at; use "
             "prompts of one length, without rows that have none."
         )
+    kwargs.pop("cache_position", None)  # (transformers 5.0 counts queries by it)
     if site.insert_after is not None or site.insert_before is not None:
         ctx.prompts[slot.index] = made
         if (
@@ -199,7 +200,7 @@ def prepare(
         return (), kwargs
     if site.placed is not None and ids is not None:
         ctx.prompts[slot.index] = made
-        pad, known_ids = getattr(owner.config, "pad_token_id", None), site.placed.num_embeddings
+        pad, known_ids = _padding_id(owner.config), site.placed.num_embeddings
         where = kwargs.get("position_ids")
         if isinstance(where, torch.Tensor):
             kwargs["position_ids"] = made.number(where)
@@ -222,7 +223,6 @@ def prepare(
         where = torch.arange(first.shape[1], device=first.device)[None]
     if isinstance(where, torch.Tensor):
         kwargs["position_ids"] = made.number(where)
-    kwargs.pop("cache_position", None)
     for (
         name,
         value,
@@ -239,6 +239,14 @@ def prepare(
                 value = torch.cat([left, value.new_zeros(size), right], axis)
             kwargs[name] = value
     return (), kwargs
+
+
+def _padding_id(config: Any) -> Any:
+    """Return the token that pads text: the text part's, where a config has parts."""
+    parts = (getattr(config, "text_config", None), config)
+    return next(
+        (i for part in parts if (i := getattr(part, "pad_token_id", None)) is not None), None
+    )
 
 
 def _is_said_of(first: torch.Tensor, value: Any) -> bool:
@@ -320,6 +328,7 @@ def _continue(
     if mask.shape[1] == past + new - _length(node):
         made = prompted(node, slot, first.shape[0])
         kwargs["attention_mask"] = made.widen(mask)
+        kwargs.pop("cache_position", None)
         where = kwargs.get("position_ids")
         if isinstance(where, torch.Tensor) and slot.site.insert_after is None:
             kwargs["position_ids"] = made.number(where)[..., -where.shape[-1] :]
@@ -376,7 +385,7 @@ def widen_outer(
         and (cache is None or not cache.get_seq_length())
     ):
         # Such a class looks for a row's last token in the ids, and then there in the longer output.
-        pad = getattr(module.config, "pad_token_id", None)  # type: ignore[union-attr]
+        pad = _padding_id(module.config)
         marks = ids.new_full((ids.shape[0], length), 1 if pad == 0 else 0)
         kwargs["input_ids"] = torch.cat([ids[:, :at], marks, ids[:, at:]], 1)
         ctx.cache[MARKED] = True
