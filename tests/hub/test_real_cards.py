@@ -78,8 +78,9 @@ def test_no_identifier_gives_another_card(real: Hub) -> None:
     assert 90 <= ambiguous < 291
 
 
-def test_files_are_said_to_be_elsewhere(real: Hub) -> None:
-    with pytest.raises(HubError, match=r"not in this hub.*https://public.ukp"):
+def test_files_elsewhere_are_fetched_from_there(real: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(HubError, match=r"https://public.ukp.*HF_HUB_OFFLINE forbids"):
         real.pull("@ukp/bert-base-uncased_nli_multinli_pfeiffer")
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from adapterhub.errors import HubError
 from adapterhub.hub import cardfile, search
+from adapterhub.hub.archives import archive_of, bring
 from adapterhub.hub.cards import AdapterCard, ArchitectureCard, SubtaskCard, TaskCard
 from adapterhub.hub.catalogue import LAYOUT, Catalogue
 from adapterhub.hub.check import FORMAT, HUB_FILE, check
@@ -292,10 +293,15 @@ class Hub:
                 (``$ADAPTERHUB_CACHE`` or ``~/.cache/adapterhub``). Do not edit what is there.
 
         Raises:
-            HubError: As :meth:`resolve`, or if the files are not in this hub or damaged.
+            HubError: As :meth:`resolve`, or if the files are damaged, or neither in this hub nor in an
+                archive whose address and checksum the card states.
         """
         entry = self.resolve(identifier, base_model=base_model, config=config, version=version)
-        return pull(self.path, entry, Path(target_dir) if target_dir is not None else None)
+        target = Path(target_dir) if target_dir is not None else None
+        elsewhere = archive_of(entry.version)
+        if elsewhere is not None:
+            return bring(*elsewhere, target)
+        return pull(self.path, entry, target)
 
     def cards(
         self, kind: str = "adapter"

@@ -1,8 +1,9 @@
 """Pulling: from a card to a folder on the user's disk whose every byte was checked.
 
-Files come from the blob store of the hub folder only; nothing here opens a network connection. A
-folder is built aside and renamed into place when it is complete, so several processes may pull the
-same adapter at once: the first to finish wins, and the others find an identical folder.
+Files come from the blob store of the hub folder only; nothing here opens a network connection (an
+archive elsewhere that a card names is fetched by :mod:`~adapterhub.hub.archives`). A folder is built
+aside and renamed into place when it is complete, so several processes may pull the same adapter at
+once: the first to finish wins, and the others find an identical folder.
 """
 
 from __future__ import annotations
@@ -56,8 +57,8 @@ def _members(entry: Entry) -> tuple[Member, ...]:
     label = f"{entry.identifier} version {version.version!r}"
     if not version.members:
         raise HubError(
-            f"{label}: its files are not in this hub, which only knows the address {version.url}; "
-            "get the archive there, load it, save_adapter it as safetensors, and publish that"
+            f"{label}: its files are not in this hub, and its card gives no checksum for the address "
+            f"{version.url}; get the archive there, load it, save_adapter it as safetensors, and publish that"
         )
     names = [member.path for member in version.members]
     problems = [line for name in names for line in member_path_problems(name)]
@@ -70,7 +71,7 @@ def _members(entry: Entry) -> tuple[Member, ...]:
     return version.members
 
 
-def _holds(folder: Path, members: tuple[Member, ...]) -> bool:
+def holds(folder: Path, members: tuple[Member, ...]) -> bool:
     """Tell whether *folder* holds exactly these files, byte for byte."""
     present = {p.relative_to(folder).as_posix() for p in folder.rglob("*") if not p.is_dir()}
     if present != {member.path for member in members}:
@@ -112,7 +113,7 @@ def _build(root: Path, entry: Entry, members: tuple[Member, ...], beside: Path) 
 
 def _into(root: Path, entry: Entry, members: tuple[Member, ...], target: Path) -> Path:
     if target.is_dir() and any(target.iterdir()):
-        if _holds(target, members):
+        if holds(target, members):
             return target
         raise HubError(f"{target} holds something else; give an empty or new folder")
     if target.exists() and not target.is_dir():
@@ -124,7 +125,7 @@ def _into(root: Path, entry: Entry, members: tuple[Member, ...], target: Path) -
         os.rename(folder, target)
     except OSError:
         shutil.rmtree(folder, ignore_errors=True)
-        if target.is_dir() and _holds(target, members):
+        if target.is_dir() and holds(target, members):
             return target  # another process was faster
         raise
     return target
@@ -133,7 +134,7 @@ def _into(root: Path, entry: Entry, members: tuple[Member, ...], target: Path) -
 def _into_cache(root: Path, entry: Entry, members: tuple[Member, ...], target: Path) -> Path:
     for _ in range(_ATTEMPTS):
         if target.is_dir():
-            if _holds(target, members):
+            if holds(target, members):
                 return target
             # Somebody edited or truncated the cache. Rename first: a rename happens at once, a
             # removal does not, and another process may be looking.

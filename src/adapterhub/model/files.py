@@ -101,7 +101,8 @@ class HandleFiles:
 
         Args:
             adapter_name_or_path: a folder (one of the PEFT library's too), an identifier like
-                ``"sentiment/movie-reviews@ukp"``, or the name of a repository of the Hugging Face hub.
+                ``"sentiment/movie-reviews@ukp"``, the name of a repository of the Hugging Face hub, or the
+                address of an archive (``"https://.../adapter.zip"``; ``#sha256=...`` behind it is verified).
             config: for identifiers, the configuration wanted (hub entries may differ in it). Of a DiReFT
                 adapter from the ``adapters`` library pass ``"direft"``: its file does not tell it from
                 NoReFT, as which it is loaded otherwise.

@@ -16,6 +16,8 @@ RESOLVERS: dict[str, str] = {
     "ah": "adapterhub.hub.sources:folder_for",
     "hf": "adapterhub.model.huggingface:folder_for",
 }
+#: Fetches an archive from an http or https address, in the same way.
+ARCHIVES = "adapterhub.hub.archives:folder_for"
 #: Checks the signature of a folder, by name for the same reason.
 VERIFIER = "adapterhub.hub.signedfolder:verify_folder"
 
@@ -38,7 +40,8 @@ def find_adapter(
     """Return the folder of an adapter given as a folder or as an identifier.
 
     Args:
-        identifier: a folder; ``"task/subtask@owner"``; ``"owner/name"`` of the Hugging Face hub.
+        identifier: a folder; ``"task/subtask@owner"``; ``"owner/name"`` of the Hugging Face hub; the address
+            of an archive (``"https://..."``).
         version, config, base_model: what it has to be.
         preferred: a base model to take it for, if there is one.
         source: ``"ah"``: the user's hub; ``"hf"``: the Hugging Face hub; ``None``: the first, and the
@@ -50,6 +53,8 @@ def find_adapter(
     """
     if source is not None and source not in RESOLVERS:
         raise ConfigError(f"source is one of {', '.join(RESOLVERS)}, or None; not {source!r}.")
+    if isinstance(identifier, str) and identifier.lower().startswith(("https://", "http://")):
+        return _function(ARCHIVES)(identifier, require_signature=require_signature)
     path = Path(identifier).expanduser()
     if source is None and path.is_dir():
         if require_signature:
@@ -64,7 +69,7 @@ def find_adapter(
         try:
             return _ask("ah", identifier, version, wanted)
         except HubError as error:
-            if not is_repository(identifier):
+            if error.final or not is_repository(identifier):
                 raise
             try:
                 return _ask("hf", identifier, version, wanted)
