@@ -22,7 +22,7 @@ import torch
 
 import adapterhub
 from adapterhub.errors import AdapterHubError, HubError
-from adapterhub.hub import Hub, archives, cache_folder, cardfile
+from adapterhub.hub import Hub, cache_folder, cardfile, unpacking
 from adapterhub.hub.archives import folder_for
 from adapterhub.hub.fetching import Damaged
 from adapterhub.hub.signing import SignatureError
@@ -243,7 +243,7 @@ HOSTILE = {
         _zip("a/adapter_config.json", "b/adapter_config.json"),
         r"several adapters \(a, b\)",
     ),
-    "page": (b"<!doctype html><p>Not here", "text/html is no zip"),
+    "page": (b"<!doctype html><p>Not here", r"\(text/html\): it is no zip"),
 }
 
 
@@ -251,8 +251,8 @@ HOSTILE = {
 def test_hostile_archives_are_refused_and_leave_nothing(
     web: Web, what: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(archives, "MAX_UNPACKED", 1 << 20)
-    monkeypatch.setattr(archives, "MAX_FILES", 50)
+    monkeypatch.setattr(unpacking, "MAX_UNPACKED", 1 << 20)
+    monkeypatch.setattr(unpacking, "MAX_FILES", 50)
     data, message = HOSTILE[what]
     headers = {"Content-Type": "text/html" if what == "page" else "application/zip"}
     web.answers["/a.zip"] = (200, headers, data)

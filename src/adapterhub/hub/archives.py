@@ -11,40 +11,28 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import lzma
 import os
 import re
 import shutil
-import stat
-import tarfile
 import uuid
-import zipfile
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 from urllib.parse import urldefrag, urlsplit
 
 from adapterhub.errors import HubError
 from adapterhub.hub.cards import AdapterVersion, Member
 from adapterhub.hub.download import Download, Unreachable, download
 from adapterhub.hub.fetching import Damaged, offline
-from adapterhub.hub.findings import raise_all
-from adapterhub.hub.names import collision_problems, member_path_problems
 from adapterhub.hub.pull import cache_folder, holds
 from adapterhub.hub.signedfolder import Requirement, verify_folder
 from adapterhub.hub.storage import file_sha256, replace_file
-
-#: Bytes that an archive may hold unpacked, and its files.
-MAX_UNPACKED = 8 << 30
-MAX_FILES = 1000
+from adapterhub.hub.unpacking import unpack
 
 _DIGESTS = {"sha256": 64, "sha1": 40}
 _CONFIGS = ("adapter_config.json", "adapter_fusion_config.json", "adapter_setup.json")
-_LITTER = re.compile(r"(?:^|/)(?:__MACOSX/|\.DS_Store$|\._)")
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
-_CHUNK = 1 << 20
 _ATTEMPTS = 5
 
 
@@ -236,23 +224,9 @@ def _unpack(archive: Path, store: Path, got: Download, url: str) -> Path:
     with _temporary(store) as part:
         part.mkdir()
         try:
-            if zipfile.is_zipfile(archive):
-                _unzip(archive, part)
-            elif tarfile.is_tarfile(archive):
-                _untar(archive, part)
-            else:
-                raise HubError(f"{got.kind} is no zip and no tar archive")
-        except (
-            zipfile.BadZipFile,
-            zlib.error,
-            lzma.LZMAError,
-            tarfile.TarError,
-            NotImplementedError,  # a compression that zipfile does not know
-            EOFError,
-        ) as error:
-            raise Damaged(f"{url}: the archive cannot be read: {error}") from error
+            unpack(archive, part)
         except HubError as error:
-            raise type(error)(f"{url}: {error}") from error
+            raise type(error)(f"{url} ({got.kind}): {error}") from error
         _adapter_in(part, url)
         listed = {"files": [member.to_json() for member in _list(part)]}
         replace_file(store / f"{got.sha256}.files.json", json.dumps(listed).encode())
@@ -282,69 +256,3 @@ def _adapter_in(folder: Path, url: str) -> Path:
             f"{url}: the archive holds several adapters ({names}); unpack it and load one by its folder"
         )
     return outermost[0]
-
-
-# -- unpacking ---------------------------------------------------------------------------------------
-
-
-class _Unpacker:
-    """Writes the files of an archive below a folder, within the limits."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._names: list[str] = []
-        self._left = MAX_UNPACKED
-
-    def add(self, name: str, source: IO[bytes]) -> None:
-        raise_all("the archive is refused:", member_path_problems(name))
-        self._names.append(name)
-        if len(self._names) > MAX_FILES:
-            raise HubError(f"the archive is refused: it holds more than {MAX_FILES} files")
-        target = self._folder / name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            writer = target.open("xb")
-        except FileExistsError:
-            raise HubError(f"the archive is refused: it holds {name!a} twice") from None
-        with writer:
-            while chunk := source.read(_CHUNK):
-                self._left -= len(chunk)
-                if self._left < 0:
-                    raise HubError(
-                        f"the archive is refused: it holds more than {MAX_UNPACKED >> 30} GiB"
-                    )
-                writer.write(chunk)
-
-    def finish(self) -> None:
-        raise_all("the archive is refused:", collision_problems(self._names))
-
-
-def _unzip(archive: Path, folder: Path) -> None:
-    unpacker = _Unpacker(folder)
-    with zipfile.ZipFile(archive) as reader:
-        for info in reader.infolist():
-            if info.is_dir() or _LITTER.search(info.filename):
-                continue
-            mode = info.external_attr >> 16
-            if mode and stat.S_IFMT(mode) not in (0, stat.S_IFREG):
-                raise HubError(f"the archive is refused: {info.filename!a} is no regular file")
-            if info.flag_bits & 1:
-                raise HubError(f"the archive is refused: {info.filename!a} is encrypted")
-            with reader.open(info) as source:
-                unpacker.add(info.filename, source)
-    unpacker.finish()
-
-
-def _untar(archive: Path, folder: Path) -> None:
-    unpacker = _Unpacker(folder)
-    with tarfile.open(archive) as reader:
-        for info in reader:
-            name = info.name.removeprefix("./")
-            if info.isdir() or _LITTER.search(name):
-                continue
-            source = reader.extractfile(info) if info.isreg() else None
-            if source is None:
-                raise HubError(f"the archive is refused: {name!a} is no regular file")
-            with source:
-                unpacker.add(name, source)
-    unpacker.finish()
