@@ -16,7 +16,7 @@ from benchmarks.matrix.reasons import REASONS, reason_of
 from benchmarks.matrix.subject import Subject, Unbuilt
 
 from adapterhub.engine.evaluate import AverageNode, RouteNode
-from adapterhub.engine.prompts import Prompted
+from adapterhub.engine.prompted import Prompted
 from adapterhub.errors import CompositionError
 from adapterhub.methods.linear import LinearAdapter
 

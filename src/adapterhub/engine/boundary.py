@@ -16,7 +16,8 @@ from transformers.utils.generic import ModelOutput
 
 from adapterhub.context import Context, current, local
 from adapterhub.engine.collect import attach_collected
-from adapterhub.engine.prompts import cached_length, prepare, widen_outer
+from adapterhub.engine.numbering import cached_length
+from adapterhub.engine.prompts import prepare, widen_outer
 from adapterhub.engine.recorded import with_adapters
 from adapterhub.methods.positions import SequenceFacts
 

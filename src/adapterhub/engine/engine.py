@@ -25,7 +25,9 @@ from adapterhub.engine.boundary import (
 )
 from adapterhub.engine.instance import Generate, IgnoredKeys
 from adapterhub.engine.layouts import TurnedSlot
-from adapterhub.engine.prompts import counted, counts_by_mask, expect_growing_cache, prompted
+from adapterhub.engine.numbering import counted, counts_by_mask
+from adapterhub.engine.prompted import prompted
+from adapterhub.engine.prompts import expect_growing_cache
 from adapterhub.engine.records import AdapterRecord, FusionRecord, Plan
 from adapterhub.engine.sites import CHILD, Site, Slot
 from adapterhub.engine.tokens import TokenRows

@@ -8,110 +8,27 @@ and only the mask is widened for it.
 
 from __future__ import annotations
 
-import ast
-import functools
-import inspect
-import re
-import textwrap
 from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import nn
-from transformers import GenerationMixin
 
 from adapterhub.context import Context
+from adapterhub.engine.numbering import (
+    cached_length,
+    counts_by_mask,
+    ignores_mask,
+    names_of_arguments,
+    numbers_itself,
+    pools_and_measures,
+)
 from adapterhub.engine.places import give_places
+from adapterhub.engine.prompted import prompted
 from adapterhub.errors import CompositionError
 
 #: In a context's cache: the ids have places for the prompts, for the model around them to count.
 MARKED = "ids with places for prompts"
-
-
-class Prompted:
-    """What was inserted into the input of one stack.
-
-    Attributes:
-        prompt: (batch, p, width).
-        valid: (batch, p) bool or ``None`` (all).
-        at: position they were inserted at, 0 or 1.
-        mask, longer: the attention mask before and after.
-        total: length of the input with them.
-    """
-
-    __slots__ = ("at", "longer", "mask", "prompt", "total", "valid")
-
-    def __init__(self, prompt: torch.Tensor, valid: torch.Tensor | None, at: int) -> None:
-        self.prompt, self.valid, self.at = prompt, valid, at
-        self.mask: Any = None
-        self.longer: Any = None
-        self.total = -1
-
-    def insert(self, h: torch.Tensor) -> torch.Tensor:
-        """Return *h* (batch, n, width) with the prompts in it."""
-        return torch.cat([h[:, : self.at], self.prompt.to(h.dtype), h[:, self.at :]], 1)
-
-    def widen(self, mask: torch.Tensor) -> torch.Tensor:
-        """Return a mask (batch, n) with ones, or what is valid, at the prompts."""
-        rows, length = self.prompt.shape[:2]
-        seen = mask.new_ones(rows, length) if self.valid is None else self.valid.to(mask.dtype)
-        return torch.cat([mask[:, : self.at], seen, mask[:, self.at :]], 1)
-
-    def widen_square(self, mask: Any, h: Any) -> Any:
-        """Make room in a mask (batch or 1, heads or 1, queries, keys) for the prompts that *h* has already.
-
-        Prompts are seen by all, and see what the first position sees. Anything else is returned as it is.
-        """
-        known = isinstance(h, torch.Tensor) and h.dim() == 3
-        length = h.shape[1] - self.prompt.shape[1] if known else -1
-        if not isinstance(mask, torch.Tensor) or mask.dim() != 4 or mask.shape[-1] != length:
-            return mask
-        prompts, at = self.prompt.shape[1], self.at
-        seen = mask.new_zeros(*mask.shape[:-1], prompts)
-        seen = seen.logical_not() if mask.dtype == torch.bool else seen
-        mask = torch.cat([mask[..., :at], seen, mask[..., at:]], -1)
-        if mask.shape[-2] == length:
-            more = mask[..., :1, :].expand(*mask.shape[:-2], prompts, -1)
-            mask = torch.cat([mask[..., :at, :], more, mask[..., at:, :]], -2)
-        return mask
-
-    def without(self, value: Any) -> Any:
-        """Return what the embeddings are given (a mask, ids, …) without places for prompts in it."""
-        if value is None or not isinstance(value, torch.Tensor):
-            return value
-        if value is self.longer:
-            return self.mask
-        if value.dim() < 2 or value.is_floating_point() or value.shape[1] != self.total:
-            return value
-        length = self.prompt.shape[1]
-        return torch.cat([value[:, : self.at], value[:, self.at + length :]], 1)
-
-    def number(self, where: torch.Tensor) -> torch.Tensor:
-        """Return positions (..., batch or 1, n) counted on behind the prompts that a row really has."""
-        length = self.prompt.shape[1]
-        if self.valid is None:
-            start = torch.arange(length, device=where.device).expand(*where.shape[:-1], -1)
-            later = where + length
-        else:
-            start = (self.valid.cumsum(1) - 1).clamp_min(0)
-            later = where + self.valid.sum(1, keepdim=True)
-            start = start.expand(*later.shape[:-1], -1)
-        start = start.to(where.dtype) + self.at
-        first = where[..., : self.at].expand(*later.shape[:-1], -1)
-        return torch.cat([first, start, later[..., self.at :].to(where.dtype)], -1)
-
-
-def prompted(node: Any, slot: Any, batch: int) -> Prompted:
-    """Evaluate the plan of a prompt slot for *batch* rows."""
-    weight = next(m for m in node.modules).embedding
-    empty = weight.new_empty(batch, 0, weight.shape[1])
-    state = node.run(node.family.begin(empty, None), slot)
-    after = {module.after_first for module in node.modules}
-    if len(after) > 1:
-        raise CompositionError(
-            "Prompts with combine='prefix' and 'prefix_after_bos' cannot share a batch; use one of them."
-        )
-    return Prompted(state.prompt, state.valid, int(after.pop()))
 
 
 def _length(node: Any) -> int:
@@ -131,7 +48,7 @@ def prepare(
         CompositionError: a mask that cannot be widened.
     """
     owner = slot.host
-    given = dict(zip(_names(type(owner)), args, strict=False))
+    given = dict(zip(names_of_arguments(type(owner)), args, strict=False))
     kwargs = {**given, **kwargs}
     length = _length(node)
     ids, embeds = kwargs.get("input_ids"), kwargs.get("inputs_embeds")
@@ -177,12 +94,12 @@ def prepare(
         kwargs[mask_name] = made.longer
     site = slot.site
     uneven = made.valid is not None and known and not bool(made.valid.all())
-    if uneven and _ignores_mask(type(owner)):
+    if uneven and ignores_mask(type(owner)):
         raise CompositionError(
             f"Prompts of different length in one batch need an attention mask, and {type(owner).__name__} "
             "ignores its mask; use prompts of one length, without rows that have none."
         )
-    if uneven and _pools_and_measures(owner):
+    if uneven and pools_and_measures(owner):
         raise CompositionError(
             "Prompts of different length in one batch leave gaps, which may lie neither before the position "
             f"that {type(owner).__name__} pools nor between positions whose distance it looks at; use "
@@ -207,7 +124,7 @@ def prepare(
         return (), give_places(
             made, kwargs, ids, pad if isinstance(pad, int) and 0 <= pad < known_ids else 0
         )
-    if uneven and _numbers_itself(owner):
+    if uneven and numbers_itself(owner):
         raise CompositionError(
             "Prompts of different length in one batch need positions of their own, and "
             f"{type(owner).__name__} numbers positions by itself; use prompts of one length, without rows "
@@ -218,7 +135,7 @@ def prepare(
     kwargs["inputs_embeds"] = made.insert(embeds)
     kwargs.pop("input_ids", None)
     where = kwargs.get("position_ids")
-    numbered = "position_ids" in _names(type(owner))
+    numbered = "position_ids" in names_of_arguments(type(owner))
     if where is None and made.valid is not None and numbered and not counts_by_mask(type(owner)):
         where = torch.arange(first.shape[1], device=first.device)[None]
     if isinstance(where, torch.Tensor):
@@ -264,50 +181,6 @@ def _mask_over(kwargs: Mapping[str, Any], first: torch.Tensor) -> str:
     return "attention_mask"
 
 
-def _pools_and_measures(owner: nn.Module) -> bool:
-    """Whether a model pools its first position, and looks at distances between positions as they lie."""
-    pooled = getattr(owner, "pooler", None) is not None
-    return pooled and any("relative_attention_bias" in name for name, _ in owner.named_modules())
-
-
-def _numbers_itself(owner: nn.Module) -> bool:
-    """Whether a model adds embeddings of positions that a call cannot name."""
-    own = any("position" in name for name, _ in owner.named_children())
-    return own and "position_ids" not in _names(type(owner))
-
-
-@functools.cache
-def _forward_of(cls: type) -> ast.AST:
-    try:
-        return ast.parse(textwrap.dedent(inspect.getsource(cls.forward)))  # type: ignore[attr-defined]
-    except (OSError, TypeError, SyntaxError):
-        return ast.Module([], [])
-
-
-def counts_by_mask(cls: type) -> bool:
-    """Whether a forward pass numbers positions by the mask (OPT), and so leaves hidden prompts out itself.
-
-    Engines ask when they plan, so that the answer is known when dynamo, which cannot read sources, comes by.
-    """
-    found = _BY_MASK.get(cls)
-    if found is None:
-        source = ast.unparse(_forward_of(cls))
-        found = _BY_MASK[cls] = re.search(r"cumsum\([^)]*mask", source) is not None
-    return found
-
-
-@functools.cache
-def _ignores_mask(cls: type) -> bool:
-    """Whether a forward pass does no more with its mask than to ask whether there is one (RWKV)."""
-    asked, read = 0, 0
-    for node in ast.walk(_forward_of(cls)):
-        if isinstance(node, ast.Name) and node.id == "attention_mask":
-            read += 1
-        if isinstance(node, ast.Compare) and ast.unparse(node).startswith("attention_mask is"):
-            asked += 1
-    return "attention_mask" in _names(cls) and read == asked
-
-
 def _continue(
     slot: Any, node: Any, ctx: Context, kwargs: dict[str, Any], first: torch.Tensor, past: int
 ) -> dict[str, Any]:
@@ -343,7 +216,7 @@ def widen_outer(
     kwargs: dict[str, Any],
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """Fit what a model around a prompted stack is given: labels per position, an encoder's mask."""
-    kwargs = {**dict(zip(_names(type(module)), args, strict=False)), **kwargs}
+    kwargs = {**dict(zip(names_of_arguments(type(module)), args, strict=False)), **kwargs}
     hidden = kwargs.get("encoder_hidden_states")
     if hidden is None and kwargs.get("encoder_outputs") is not None:
         hidden = kwargs["encoder_outputs"][0]
@@ -392,43 +265,6 @@ def widen_outer(
     return (), kwargs
 
 
-def cached_length(kwargs: Mapping[str, Any], new: int | None, prompt: int | None = None) -> Any:
-    """Return how many positions the cache holds that a call is given, a number or a tensor of one.
-
-    A recurrent state counts none. There the mask tells, which is over old and *new* positions; where
-    ``generate`` leaves it out, at least *prompt* positions have gone by.
-    """
-    cache = kwargs.get("past_key_values")
-    if cache is None:
-        cache = kwargs.get("cache_params")
-    if cache is None:
-        return 0
-    try:
-        return cache.get_seq_length()
-    except (AttributeError, ValueError):
-        begun = cache.has_previous_state
-        if not (begun() if callable(begun) else begun):
-            return 0
-    mask = kwargs.get("attention_mask")
-    if new is not None and isinstance(mask, torch.Tensor) and mask.dim() == 2:
-        return mask.shape[1] - new
-    return prompt or 0
-
-
-def counted(model: Any, mask: torch.Tensor) -> torch.Tensor | None:
-    """Return the positions that ``generate`` would count from *mask*, ``None`` if it does it in another way.
-
-    It goes on from the last position, so behind padding on the right these have to be given with a prompt.
-    """
-    name = "_prepare_position_ids_for_generation"
-    usual = getattr(GenerationMixin, name, None)
-    if usual is None or getattr(type(model), name) is not usual:
-        return None
-    if "position_ids" not in _names(type(model)):
-        return None
-    return (mask.long().cumsum(-1) - 1).masked_fill(mask == 0, 0)
-
-
 def expect_growing_cache(model: Any, implementation: str | None) -> None:
     """Refuse a cache whose size and masks ``generate`` fixes before it calls the model.
 
@@ -440,15 +276,3 @@ def expect_growing_cache(model: Any, implementation: str | None) -> None:
             f"Prompt tuning in {type(model).__name__} inserts prompts behind the embeddings module, and a "
             f"'{implementation}' cache is made before that, without room for them; use a dynamic cache."
         )
-
-
-_NAMES: dict[type, tuple[str, ...]] = {}
-_BY_MASK: dict[type, bool] = {}
-
-
-def _names(cls: type) -> tuple[str, ...]:
-    """Return the names of the positional arguments of a model class's forward."""
-    found = _NAMES.get(cls)
-    if found is None:
-        found = _NAMES[cls] = tuple(inspect.signature(cls.forward).parameters)[1:]  # type: ignore[attr-defined]
-    return found
