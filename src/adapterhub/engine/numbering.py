@@ -85,7 +85,10 @@ def cached_length(kwargs: Mapping[str, Any], new: int | None, prompt: int | None
     try:
         return cache.get_seq_length()
     except (AttributeError, ValueError):
-        begun = cache.has_previous_state
+        begun = getattr(cache, "has_previous_state", None)
+        if begun is None:  # Mamba's of transformers 5.0, told by the call's first position
+            where = kwargs.get("cache_position")
+            begun = isinstance(where, torch.Tensor) and bool(where[0] > 0)
         if not (begun() if callable(begun) else begun):
             return 0
     mask = kwargs.get("attention_mask")
