@@ -115,7 +115,7 @@ class Browser:
             raise RuntimeError(str(result["exceptionDetails"])[:2000])
         return result["result"].get("value")
 
-    def wait(self, expression: str, seconds: float = 20.0) -> None:
+    def wait(self, expression: str, seconds: float = 60.0) -> None:
         """Evaluate until the value counts as true in JavaScript, in the next page too if it moves on."""
         deadline = time.monotonic() + seconds
         while True:
