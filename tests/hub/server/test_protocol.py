@@ -485,7 +485,7 @@ def test_downloads_are_counted(server: Hub) -> None:
         server.ask("GET", f"/{name}/resolve/main/adapter_config.json", token=None)
         server.ask("HEAD", f"/{name}/resolve/main/adapter_config.json", token=None)
         server.ask("GET", f"/{name}/resolve/main/adapter.safetensors", token=None)
-    deadline = time.monotonic() + 15
+    deadline = time.monotonic() + 60
     while server.ask("GET", f"/api/models/{name}").json["downloads"] != 3:
         assert time.monotonic() < deadline
         time.sleep(0.2)

@@ -227,12 +227,12 @@ def test_lease_is_renewed_while_the_work_goes_on(
 ) -> None:
     caller = _new_repo(database)
     commit = _push(intake, caller, adapter_files(), check_now=False)
-    monkeypatch.setattr(jobs, "LEASE", timedelta(seconds=0.5))
+    monkeypatch.setattr(jobs, "LEASE", timedelta(seconds=2))
     monkeypatch.setattr(jobs, "RENEW_SECONDS", 0.1)
     examine, stolen = Examiner._read, []
 
     def slow(*arguments: Any) -> Any:
-        time.sleep(0.7)
+        time.sleep(2.3)
         stolen.append(jobs.claim(database, "another"))
         return examine(*arguments)
 
