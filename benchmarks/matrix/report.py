@@ -57,8 +57,8 @@ def markdown(records: Records) -> str:
         "",
         "A cell is *not applicable* only if the same check fails on the model without adapters, which is "
         "tried; where keys or hidden positions are added, also if the model's own two attentions (eager and "
-        "sdpa) disagree about a mask without adapters. A refusal counts as *meaningless* only if it is one of "
-        "the errors listed below; every other error is a failure.",
+        "sdpa) disagree about a mask without adapters. A refusal counts as *meaningless* only if it is one "
+        "of the errors listed below; every other error is a failure.",
         "",
         *_by_check(records),
         *_by_family(records, families, methods),
