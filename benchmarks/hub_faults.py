@@ -4,7 +4,7 @@ python -m benchmarks.hub_faults --store sqlite --rounds 200
 python -m benchmarks.hub_faults --store scaled --rounds 200
 
 Each writer has a repository of its own, and all write to one that they share; contents come within
-commits or by LFS. In each round a server is killed (``SIGKILL``) and started again. Then every commit
+commits, by LFS or by Xet. In each round a server is killed (``SIGKILL``) and started again. Then every commit
 that was acknowledged must be in the history once and hold every byte that was sent; of those that were
 under way each is there as a whole or not at all; nothing else is there. At the end the clean-up must leave
 exactly the contents that commits name. The first thing that is otherwise ends the run with an error.
@@ -26,9 +26,19 @@ from typing import Any
 from sqlalchemy import select
 from tests.hub.server.conftest import Answer, Hub
 
-from adapterhub.hub.store import ledger
-from adapterhub.hub.store.models import Blob, File
-from benchmarks.hub_setups import STORES, Setup, adapter, machine, push_large, setup, write
+from adapterhub.hub.store import ledger, xorbs
+from adapterhub.hub.store.models import Blob, File, StagedXorb
+from adapterhub.hub.store.pending import pending_of
+from benchmarks.hub_setups import (
+    STORES,
+    Setup,
+    adapter,
+    machine,
+    push_by_xet,
+    push_large,
+    setup,
+    write,
+)
 
 _BROKEN = (OSError, http.client.HTTPException)
 _SHARED = "admin/shared"
@@ -90,11 +100,12 @@ class Writer(threading.Thread):
         if kind == 1:  # a folder of one's own in the repository that all share
             repo = _SHARED
             files = {f"w{self.number}/{name}": files[name] for name in ("note.md", "README.md")}
-        elif kind == 2:  # only the weights, by LFS
+        elif kind == 2:  # only the weights, by LFS and by Xet in turn
             files = {"adapter.safetensors": files["adapter.safetensors"]}
         try:
             if kind == 2:
-                answer = push_large(self.hub, repo, *next(iter(files.items())))
+                send = push_large if turn % 2 else push_by_xet
+                answer = send(self.hub, repo, *next(iter(files.items())))
             else:
                 answer = self.hub.commit(repo, files)
         except _BROKEN:
@@ -231,10 +242,15 @@ class Faults:
             hub.stop()
         database, home = self.made.database(), self.made.home()
         removed = ledger.collect(database, home, grace=timedelta(0))
+        pending = pending_of(home)
+        pieces = xorbs.expire(database, pending, timedelta(0)) + pending.clean(timedelta(0))
         with database.read() as session:
             named = set(session.scalars(select(File.sha256)))
             rows = set(session.scalars(select(Blob.sha256)))
+            staged = session.scalars(select(StagedXorb.folder)).all()
         database.close()
+        if staged or pending.clean(timedelta(0)):
+            raise AssertionError("after the clean-up there are pieces of pushes")
         if not named == rows == set(home.all()):
             raise AssertionError("after the clean-up there is more, or less, than commits name")
         for hub in self.made.hubs:
@@ -244,7 +260,7 @@ class Faults:
             left = list((hub.data / "staging").iterdir()) if self.made.store == "sqlite" else []
             if left:
                 raise AssertionError(f"{len(left)} folders are left over in the staging area")
-        return len(removed)
+        return len(removed) + pieces
 
 
 def fetch(hub: Hub, path: str) -> bytes | None:

@@ -42,6 +42,34 @@ def llama(cls: Any = None) -> Any:
     return (cls or tf.LlamaForCausalLM)(config).eval()
 
 
+def t5(cls: Any = None) -> Any:
+    torch.manual_seed(0)
+    options: dict[str, Any] = {
+        "d_model": 32,
+        "d_kv": 8,
+        "d_ff": 40,
+        "num_layers": 2,
+        "num_heads": 4,
+        "vocab_size": 60,
+        "decoder_start_token_id": 0,
+        "eos_token_id": 21,
+    }
+    return (cls or tf.T5ForConditionalGeneration)(tf.T5Config(**options)).eval()
+
+
+def vit(cls: Any = None) -> Any:
+    torch.manual_seed(0)
+    config = tf.ViTConfig(
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        intermediate_size=40,
+        image_size=16,
+        patch_size=8,
+    )
+    return (cls or tf.ViTModel)(config).eval()
+
+
 def randomize(model: Any, *names: str, std: float = 0.2) -> None:
     """Give the named adapters weights with an effect."""
     generator = torch.Generator().manual_seed(1)

@@ -36,7 +36,13 @@ class CheckpointError(AdapterHubError, ValueError):
 
 
 class HubError(AdapterHubError, ValueError):
-    """A hub folder, card or identifier is malformed, ambiguous or not to be found."""
+    """A hub folder, card or identifier is malformed, ambiguous or not to be found.
+
+    Attributes:
+        final: what was asked for is here, but wrong or not clear: no other hub may be asked instead.
+    """
+
+    final = False
 
 
 def did_you_mean(name: str, known: Iterable[str], limit: int = 3) -> str:

@@ -9,13 +9,14 @@ import struct
 import subprocess
 import sys
 import tarfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from adapterhub.hub import Hub
+from tests.hub.browser import Browser, find_chromium
 
 SEQ_BN = {
     "adapter_residual_before_ln": False,
@@ -133,6 +134,23 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Hub]:
         return Hub(target)
 
     return copy
+
+
+@pytest.fixture(scope="session")
+def chromium() -> str:
+    """The command of a Chromium; without one, tests in a browser are left out."""
+    command = find_chromium()
+    if command is None:
+        pytest.skip("no Chromium here (apt-get install chromium, or set ADAPTERHUB_CHROMIUM)")
+    return command
+
+
+@pytest.fixture(scope="module")
+def tab(chromium: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    """A browser with one tab, for the tests of a file."""
+    browser = Browser(chromium, tmp_path_factory.mktemp("profile"))
+    yield browser
+    browser.close()
 
 
 @pytest.fixture(scope="session")

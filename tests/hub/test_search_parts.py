@@ -18,7 +18,7 @@ from adapterhub.hub.importer import import_cards
 from adapterhub.hub.static import build_site, searchparts
 from adapterhub.hub.web import FolderSource, Query
 from adapterhub.hub.web.query import FACETS, SORTS
-from tests.hub.browser import Browser, find_chromium, serving
+from tests.hub.browser import Browser, serving
 from tests.hub.conftest import LORA, make_adapter
 
 DEFECTS = Path(__file__).parent / "cards_with_defects"
@@ -101,9 +101,9 @@ def test_numbers_are_packed_as_the_script_unpacks_them(steps: list[int]) -> None
 
 
 @pytest.fixture(scope="module")
-def address(source: FolderSource, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    if find_chromium() is None:
-        pytest.skip("no Chromium here (apt-get install chromium, or set ADAPTERHUB_CHROMIUM)")
+def address(
+    chromium: str, source: FolderSource, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[str]:
     site = tmp_path_factory.mktemp("parts-site")
     shutil.rmtree(site)
     with pytest.MonkeyPatch.context() as patch:
@@ -114,14 +114,10 @@ def address(source: FolderSource, tmp_path_factory: pytest.TempPathFactory) -> I
         yield url
 
 
-@pytest.fixture(scope="module")
-def browser(address: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    command = find_chromium()
-    assert command is not None
-    made = Browser(command, tmp_path_factory.mktemp("profile"))
-    made.look()
-    yield made
-    made.close()
+@pytest.fixture
+def browser(tab: Browser) -> Browser:
+    tab.look()
+    return tab
 
 
 def drawn(browser: Browser, address: str, query: str) -> list[str]:

@@ -20,7 +20,7 @@ from adapterhub.hub.web.source import (
     Tensor,
     Version,
 )
-from adapterhub.hub.web.trial import Piece, outcome_of, pieces_of
+from adapterhub.hub.web.trial import Asked, Blank, Piece, Share, marked, outcome_of, pieces_of
 
 
 def _words(text: str, tags: str) -> list[dict[str, Any]]:
@@ -64,7 +64,7 @@ def test_what_does_not_go_on_a_stretch(tags: str, expected: list[str]) -> None:
 
 
 def test_outcomes() -> None:
-    bad = outcome_of({"adapter": "x/y", "error": "no head"}, "a")
+    bad = outcome_of({"adapter": "x/y", "error": "no head"}, Asked("a"))
     assert (bad.identifier, bad.error, bad.kind) == ("@x/y", "no head", "")
     shares = [{"label": "yes", "probability": 0.7}, {"label": "no", "probability": 0.2}]
     good = outcome_of(
@@ -76,10 +76,60 @@ def test_outcomes() -> None:
             "cut": True,
             "batch": {"rows": 3, "adapters": 2},
         },
-        "a",
+        Asked("a"),
     )
     assert [(s.label, s.probability) for s in good.shares] == [("yes", 0.7), ("no", 0.2)]
     assert (good.others, good.cut, good.rows, good.adapters) == (3, True, 3, 2)
+
+
+_REST: dict[str, Any] = {"adapter": "x/y", "cut": False, "batch": {"rows": 1, "adapters": 1}}
+
+
+def test_an_answer_is_marked_in_its_context() -> None:
+    context = "Ada flew to London."
+    found = [{"start": 12, "end": 18, "text": "London", "probability": 0.6}]
+    outcome = outcome_of(
+        {**_REST, "kind": "answer", "answers": found, "none": 0.3}, Asked("Where?", context)
+    )
+    assert [(p.text, p.label) for p in outcome.pieces] == [
+        ("Ada flew to ", ""),
+        ("London", "answer"),
+        (".", ""),
+    ]
+    assert outcome.shares == [Share("London", 0.6), Share("", 0.3)]
+    # That there is none is likelier: nothing is marked.
+    outcome = outcome_of(
+        {**_REST, "kind": "answer", "answers": found, "none": 0.7}, Asked("Where?", context)
+    )
+    assert outcome.pieces == [Piece(context)]
+    assert outcome.shares[0] == Share("", 0.7)
+
+
+def test_blanks_and_choices_and_dependencies() -> None:
+    words = [{"label": "big", "probability": 0.5}, {"label": "red", "probability": 0.1}]
+    blanks = [{"start": 2, "end": 5, "words": words}, {"start": 6, "end": 8, "words": words[::-1]}]
+    outcome = outcome_of({**_REST, "kind": "blanks", "blanks": blanks}, Asked("a ___ __!"))
+    assert "".join(p.text for p in outcome.pieces) == "a big red!"
+    assert [p.label for p in outcome.pieces if p.label] == ["1", "2"]
+    assert outcome.blanks[1] == Blank(2, [Share("red", 0.1), Share("big", 0.5)])
+    choices = [{"label": x, "probability": p} for x, p in (("a", 0.2), ("b", 0.7), ("c", 0.1))]
+    outcome = outcome_of({**_REST, "kind": "choice", "choices": choices}, Asked("?"))
+    assert (outcome.best, [s.label for s in outcome.shares]) == (1, ["a", "b", "c"])
+    parsed = [
+        {"text": "Ada", "head": 2, "relation": "nsubj", "probability": 1.0},
+        {"text": "flew", "head": 0, "relation": "root", "probability": 1.0},
+    ]
+    outcome = outcome_of({**_REST, "kind": "parse", "words": parsed}, Asked("Ada flew"))
+    assert [(d.word, d.head, d.head_number) for d in outcome.dependencies] == [
+        ("Ada", "flew", 2),
+        ("flew", None, 0),
+    ]
+
+
+def test_what_is_marked() -> None:
+    assert marked("abc", []) == [Piece("abc")]
+    assert marked("", []) == []
+    assert [p.text for p in marked("abc", [(0, 1, "A"), (2, 3, "C")])] == ["A", "b", "C"]
 
 
 def _adapter(name: str, **more: Any) -> Adapter:
@@ -160,7 +210,7 @@ def _result(name: str, value: float, metric: str, higher: bool, **more: Any) -> 
         "base_model": adapter.base_model,
         "version": "1",
         "current": True,
-        "report": 1,
+        "href": "",
     }
     return Result(adapter, "1", metric, value, Measured(**values))
 

@@ -13,9 +13,12 @@ pytest.importorskip("nh3", reason="the pages need adapterhub[hub]")
 
 from adapterhub.hub import Hub
 from adapterhub.hub.importer import import_cards
+from adapterhub.hub.signing import ADAPTER, SIGNATURE_FILE, SigningKey, sign
 from adapterhub.hub.static import build_site
-from tests.hub.browser import Browser, Navigated, find_chromium, serving
+from adapterhub.hub.storage import file_sha256
+from tests.hub.browser import Browser, Navigated, serving
 from tests.hub.conftest import LORA, make_adapter
+from tests.hub.test_folder_reports import list_key, put, report
 
 pytestmark = pytest.mark.slow
 
@@ -39,34 +42,30 @@ PAGES = (
     "adapters/cat/lora/versions/",
     "adapters/cat/lora/files/",
     "adapters/ann/bert-mood/",
+    "people/measurer-without-adapters/",
     "404.html",
 )
 
 
 @pytest.fixture(scope="module")
-def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    if find_chromium() is None:
-        pytest.skip("no Chromium here (apt-get install chromium, or set ADAPTERHUB_CHROMIUM)")
+def address(chromium: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     root = tmp_path_factory.mktemp("browser")
     import_cards(DEFECTS, root / "hub")
-    hub = Hub(root / "hub")
+    hub, key = Hub(root / "hub"), SigningKey.generate()
     for version, weights in (("1", (3.0, 4.0)), ("2", (6.0, 8.0))):
         adapter = make_adapter(root / version, config=LORA, weights=weights)
+        files = {path.name: file_sha256(path)[0] for path in adapter.iterdir()}
+        (adapter / SIGNATURE_FILE).write_bytes(sign(key, ADAPTER, "cat/lora", files).dumps())
         hub.publish(
             adapter, task="mood", subtask="diary", owner="cat", name="lora", version=version
         )
+    list_key(hub, key, "cat")
+    other = SigningKey.generate()
+    list_key(hub, other, "measurer-without-adapters")
+    put(hub, report(other, root / "2", "cat/lora", 0.75))
     build_site(hub, root / "site")
     with serving(root / "site") as url:
         yield url
-
-
-@pytest.fixture(scope="module")
-def tab(address: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    command = find_chromium()
-    assert command is not None
-    browser = Browser(command, tmp_path_factory.mktemp("profile"))
-    yield browser
-    browser.close()
 
 
 @pytest.fixture

@@ -70,7 +70,8 @@ def evaluate(
         typer.Option(help="Key to sign with ('adapterhub hub key new'). Default: your own."),
     ] = None,
     submit: Annotated[
-        str | None, typer.Option(help="Address of a hub server to send the report to.")
+        str | None,
+        typer.Option(help="Address of a hub server to send the report to, or a hub folder."),
     ] = None,
     token: Annotated[
         str | None, typer.Option(envvar="HF_TOKEN", help="Default: that of 'hf auth login'.")
@@ -124,6 +125,8 @@ def _folder(name: str, hub: Path | None, submit: str | None, token: str | None) 
 
     from adapterhub.hub import client
 
+    if submit and not client.is_server(submit):
+        hub = hub or Path(submit)
     server = submit or os.environ.get("ADAPTERHUB_HUB", "")
     if hub is None and client.is_server(server) and not Path(name).expanduser().is_dir():
         return client.fetch(server, name, token=token)
@@ -188,13 +191,21 @@ def _task(name: str, split: str, columns: tuple[str, str, str]) -> Any:
 def _deliver(
     made: Report, signer: Any, path: Path | None, submit: str | None, token: str | None
 ) -> None:
+    from adapterhub.hub.client import is_server
     from adapterhub.hub.reports import SignedReport
 
     signed: SignedReport = SignedReport.make(made, signer)
     if path is not None:
         signed.save(path)
         err.print(f"Report signed by key {signer.public.id} written to {path}", highlight=False)
-    if submit is not None:
+    if submit is not None and not is_server(submit):
+        from adapterhub.hub import Hub
+        from adapterhub.hub.folderreports import keep
+
+        hub = Hub(submit)
+        kept = keep(hub.path, hub.catalogue, signed)
+        err.print(f"Kept as {hub.path / kept.path}", markup=False, highlight=False)
+    elif submit is not None:
         from adapterhub.hub.evaluation import submit as send
 
         answer = send(submit, signed, token)

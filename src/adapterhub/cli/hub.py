@@ -1,4 +1,4 @@
-"""``adapterhub search``, ``publish``, ``pull`` and ``hub ...``: the hub from the command line.
+"""``adapterhub publish`` and ``hub ...``: the hub from the command line (``search``: :mod:`.hub_find`).
 
 Tables are for people and fit 80 columns; ``--json`` prints the same as data. Exit codes: 0 done,
 1 not found or refused, 2 wrong usage. Nothing heavy is imported before a command runs.
@@ -7,7 +7,6 @@ Tables are for people and fit 80 columns; ``--json`` prints the same as data. Ex
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from adapterhub.cli import hub_folder, hub_keys, hub_ops
-from adapterhub.errors import AdapterHubError, did_you_mean
+from adapterhub.errors import AdapterHubError
 
 if TYPE_CHECKING:
     from adapterhub.hub import Entry, Finding, Hub
@@ -30,23 +29,7 @@ HubOption = Annotated[
         show_default=False,
     ),
 ]
-PlaceOption = Annotated[
-    str | None,
-    typer.Option(
-        "--hub",
-        envvar="ADAPTERHUB_HUB",
-        help="Hub folder, or address of a server. Default: ~/.local/share/adapterhub/hub.",
-        show_default=False,
-    ),
-]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print data for scripts.")]
-TaskFilter = Annotated[str | None, typer.Option(help="Task, subtask or task/subtask.")]
-LanguageFilter = Annotated[str | None, typer.Option(help="Language tag or English name.")]
-BaseModelFilter = Annotated[str | None, typer.Option(help="Id of the base model.")]
-ArchitectureFilter = Annotated[
-    str | None, typer.Option(help="Architecture or method, or a config hash.")
-]
-OwnerFilter = Annotated[str | None, typer.Option(help="Who published it.")]
 
 group = typer.Typer(no_args_is_help=True, help="Create, check, list, import and show a hub folder.")
 hub_folder.register(group)
@@ -56,14 +39,16 @@ group.add_typer(hub_keys.group, name="key")
 
 def register(app: typer.Typer) -> None:
     """Add the commands of this file to the main command."""
-    app.command()(search)
+    from adapterhub.cli import hub_find
+
+    app.command()(hub_find.search)
     app.command()(publish)
-    app.command()(pull)
+    app.command()(hub_find.pull)
     app.add_typer(group, name="hub")
 
 
 @contextmanager
-def _errors() -> Iterator[None]:
+def errors() -> Iterator[None]:
     """Show an expected error as one message instead of a traceback, and exit with 1."""
     try:
         yield
@@ -78,7 +63,7 @@ def _open(path: Path | None) -> Hub:
     return Hub(path)
 
 
-def _print_json(data: Any) -> None:
+def print_json(data: Any) -> None:
     typer.echo(json.dumps(data, indent=2, ensure_ascii=False))
 
 
@@ -95,32 +80,32 @@ def _table(
         table.add_column(name, overflow="fold", **options)
     for row in rows:
         # Text, so that brackets in names are not taken for Rich markup.
-        table.add_row(*(Text(_printable(cell)) for cell in row))
+        table.add_row(*(Text(printable(cell)) for cell in row))
     Console().print(table)
 
 
-def _printable(text: str) -> str:
+def printable(text: str) -> str:
     """Cards are written by strangers; an escape sequence must not reach the terminal."""
     return "".join(char if char.isprintable() or char == "\n" else "\ufffd" for char in text)
 
 
 def _entry_table(title: str, entries: Sequence[Entry]) -> None:
-    """Two lines an adapter: names get long, and a folded identifier cannot be copied."""
-    rows = []
-    for entry in entries:
-        elsewhere = "" if entry.available else ", files elsewhere"
-        score = entry.version.score
-        rows.append(
-            [
-                f"{entry.identifier}\n  {entry.card.model_name}{elsewhere}",
-                f"{entry.card.task}/{entry.card.subtask}\n{entry.card.using} {entry.summary}",
-                f"{score:g}" if score is not None else "",
-            ]
-        )
-    _adapter_table(title, rows)
+    adapter_table(title, [entry_row(entry) for entry in entries])
 
 
-def _adapter_table(title: str, rows: list[list[str]]) -> None:
+def entry_row(entry: Entry) -> list[str]:
+    """Return the cells of an adapter: two lines, as names get long and a folded one cannot be copied."""
+    elsewhere = "" if entry.available else ", files elsewhere"
+    score = entry.version.score
+    return [
+        f"{entry.identifier}\n  {entry.card.model_name}{elsewhere}",
+        f"{entry.card.task}/{entry.card.subtask}\n{entry.card.using} {entry.summary}",
+        f"{score:g}" if score is not None else "",
+    ]
+
+
+def adapter_table(title: str, rows: list[list[str]]) -> None:
+    """Print a table of adapters; its last column, the score, only if there is one."""
     longest = max((len(row[0].partition("\n")[0]) for row in rows), default=0)
     columns: dict[str, dict[str, Any]] = {
         "adapter": {"min_width": min(longest, 56)},
@@ -131,98 +116,6 @@ def _adapter_table(title: str, rows: list[list[str]]) -> None:
         del columns["score"]
         rows = [row[:2] for row in rows]
     _table(title, columns, rows)
-
-
-def _unknown_filters(hub: Hub, given: Mapping[str, str | None]) -> list[str]:
-    """Say which filter value does not occur in this hub at all, with the nearest that do."""
-    messages = []
-    facets = hub.catalogue.facets()
-    for name, value in given.items():
-        if value is None:
-            continue
-        known = {**facets[name], **(facets["subtask"] if name == "task" else {})}
-        if not hub.search(**{name: value}):
-            hint = did_you_mean(value, known)
-            option = name.replace("_", "-")
-            messages.append(f"No adapter here has --{option} {value}.{hint}")
-    return messages
-
-
-def _search_server(
-    url: str, words: str, given: Mapping[str, str | None], limit: int, as_json: bool
-) -> None:
-    """Ask a server, and show what it gives as :func:`search` shows what a folder has."""
-    from adapterhub.hub.remote import RemoteHub
-
-    hits = RemoteHub(url, os.environ.get("HF_TOKEN")).search(words, limit=limit, **given)
-    if as_json:
-        _print_json(hits.adapters)
-    elif hits.adapters:
-        shown = f", the first {limit}" if hits.total > limit else ""
-        plural = "s" if hits.total != 1 else ""
-        _record_table(f"{hits.total} adapter{plural} at {url}{shown}", hits.adapters)
-    if not hits.adapters:
-        lines = [f"Nothing at {url} fits."]
-        if hits.suggestions:
-            lines.append("Did you mean " + " or ".join(f"'{n}'" for n in hits.suggestions) + "?")
-        typer.echo(_printable("\n".join(lines)), err=True)
-        raise typer.Exit(1)
-
-
-def _record_table(title: str, records: Sequence[Mapping[str, Any]]) -> None:
-    rows = []
-    for item in records:
-        elsewhere = ", files elsewhere" if item["status"] == "elsewhere" else ""
-        rows.append(
-            [
-                f"@{item['owner']}/{item['name']}\n{item['base_model']}{elsewhere}",
-                f"{item['task']}/{item['subtask']}\n{item['architecture']} {item['settings']}",
-                f"{item['score']:g}" if item["score"] is not None else "",
-            ]
-        )
-    _adapter_table(title, rows)
-
-
-def search(
-    query: Annotated[list[str] | None, typer.Argument(help="Words to look for.")] = None,
-    task: TaskFilter = None,
-    language: LanguageFilter = None,
-    base_model: BaseModelFilter = None,
-    architecture: ArchitectureFilter = None,
-    owner: OwnerFilter = None,
-    limit: Annotated[int, typer.Option(min=1, help="Show at most so many.")] = 20,
-    hub: PlaceOption = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Find adapters by words (typing errors forgiven) and properties, in a folder or on a server."""
-    with _errors():
-        words = " ".join(query or ())
-        given = {
-            "task": task,
-            "language": language,
-            "base_model": base_model,
-            "architecture": architecture,
-            "owner": owner,
-        }
-        hub = hub.split(",")[0].strip() if hub else hub  # of several, the first
-        if hub is not None and hub.startswith(("http://", "https://")):
-            _search_server(hub, words, given, limit, as_json)
-            return
-        folder = _open(Path(hub) if hub is not None else None)
-        found = folder.search(words, **given)
-        if as_json:
-            _print_json([entry.to_json() for entry in found[:limit]])
-        elif found:
-            shown = f", the first {limit}" if len(found) > limit else ""
-            plural = "s" if len(found) != 1 else ""
-            _entry_table(f"{len(found)} adapter{plural} in {folder.name}{shown}", found[:limit])
-        if not found:
-            lines = _unknown_filters(folder, given) or [f"Nothing in {folder.name} fits."]
-            close = folder.nearest(words) if words else []
-            if close:
-                lines.append("Did you mean " + " or ".join(f"'{name}'" for name in close) + "?")
-            typer.echo("\n".join(lines), err=True)
-            raise typer.Exit(1)
 
 
 def _metrics(pairs: Sequence[str]) -> dict[str, float]:
@@ -271,7 +164,7 @@ def publish(
 ) -> None:
     """Check an adapter folder and publish it; nothing is visible unless all is well."""
     metrics = _metrics(metric or ())
-    with _errors():
+    with errors():
         entry = _open(hub).publish(
             folder,
             task=task,
@@ -290,7 +183,7 @@ def publish(
             new_task=new_task,
         )
         if as_json:
-            _print_json(entry.to_json())
+            print_json(entry.to_json())
             return
         typer.echo(f"Published {entry.identifier} version {entry.version.version}")
         typer.echo(f"  {entry.task_identifier}, {entry.card.model_name}, {entry.card.using}")
@@ -298,32 +191,6 @@ def publish(
         typer.echo(f"  sha256 {entry.version.sha256}")
         if entry.card.license is None:
             typer.echo("  No licence is stated; publish with --license so that others may use it.")
-
-
-def pull(
-    identifier: Annotated[str, typer.Argument(help="@owner/name, task/subtask, subtask@owner ...")],
-    to: Annotated[Path | None, typer.Option(help="New folder. Default: the cache.")] = None,
-    base_model: Annotated[str | None, typer.Option(help="Base model that it must be for.")] = None,
-    config: Annotated[
-        str | None, typer.Option(help="Config name, e.g. pfeiffer or lora[r=8], or its hash.")
-    ] = None,
-    version: Annotated[str | None, typer.Option(help="Version. Default: that of the card.")] = None,
-    hub: HubOption = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Fetch an adapter into a folder, with every checksum verified, and print the folder."""
-    with _errors():
-        folder = _open(hub)
-        options = {"base_model": base_model, "config": config, "version": version}
-        entry = folder.resolve(identifier, **options)
-        path = folder.pull(entry.identifier, to, version=entry.version.version)
-        if as_json:
-            _print_json({**entry.to_json(), "path": str(path)})
-            return
-        chosen = f" ({entry.reason})" if entry.reason else ""
-        message = f"{entry.identifier} version {entry.version.version}{chosen}, all checksums right"
-        typer.echo(message, err=True)
-        typer.echo(str(path))
 
 
 @group.command("init")
@@ -340,7 +207,7 @@ def hub_init(
     from adapterhub.hub import Hub
     from adapterhub.hub.static.workflow import WORKFLOW_PATH, write_workflow
 
-    with _errors():
+    with errors():
         made = Hub.init(path or hub, name=name, description=description)
         typer.echo(f"Hub {made.name} is ready at {made.path}")
         if workflow and write_workflow(made.path):
@@ -367,15 +234,15 @@ def hub_check(
     if data is not None:
         from adapterhub.cli.hub_recheck import check_data
 
-        with _errors():
+        with errors():
             check_data(data, everything=everything, as_json=as_json)
         return
-    with _errors():
+    with errors():
         folder = _open(path or hub)
         findings = folder.check(files=files)
     counts = {level: sum(f.severity == level for f in findings) for level in _LEVELS}
     if as_json:
-        _print_json([finding.to_json() for finding in findings])
+        print_json([finding.to_json() for finding in findings])
     else:
         _show_findings(findings, verbose)
         total = ", ".join(f"{counts[level]} {level}(s)" for level in _LEVELS)
@@ -394,7 +261,7 @@ def _show_findings(findings: Sequence[Finding], verbose: bool) -> None:
         if finding.severity == "note" and not verbose:
             continue
         typer.secho(f"{finding.severity}: ", nl=False, fg=_LEVELS[finding.severity])
-        typer.echo(_printable(f"{finding.where}: {finding.message}"))
+        typer.echo(printable(f"{finding.where}: {finding.message}"))
 
 
 @group.command("list")
@@ -407,12 +274,12 @@ def hub_list(
 ) -> None:
     """List all adapters, or the tasks, subtasks (data sets) or architectures."""
     kind = kind.removesuffix("s")
-    with _errors():
+    with errors():
         folder = _open(hub)
         if kind == "adapter":
             entries = folder.catalogue.entries
             if as_json:
-                _print_json([entry.to_json() for entry in entries])
+                print_json([entry.to_json() for entry in entries])
             else:
                 _entry_table(f"{len(entries)} adapter(s) in {folder.name}", entries)
             return
@@ -424,7 +291,7 @@ def hub_list(
         rows = [_LISTS[kind](card, counts) for card in folder.cards(kind)]
     names = ("id", "type", "name", "adapters")
     if as_json:
-        _print_json([dict(zip(names, row, strict=True)) for row in rows])
+        print_json([dict(zip(names, row, strict=True)) for row in rows])
         return
     columns: dict[str, dict[str, Any]] = {name: {} for name in names}
     columns["adapters"]["justify"] = "right"

@@ -138,7 +138,8 @@ def send_folder(source: Path, to: str, token: str | None, create_owners: bool) -
             else:
                 from adapterhub.hub.copies.offline import offline_server
 
-                with offline_server(Path(to).expanduser()) as (url, secret):
+                place = Path(to).expanduser()
+                with offline_server(place, _first_token) as (url, secret):
                     cards, broken = send_cards(hub.path, url, secret)
                     report = upload(hub, url, token=secret, create_owners=True, progress=progress)
     typer.echo(
@@ -151,11 +152,20 @@ def send_folder(source: Path, to: str, token: str | None, create_owners: bool) -
         typer.echo(
             f"{cards} card(s) of tasks, data sets, architectures and adapters elsewhere sent"
         )
+    if report.keys or report.reports:
+        typer.echo(f"{report.keys} key(s) and {report.reports} evaluation report(s) sent")
+    _list(report.unsigned, "not taken")
     for line in broken:
         typer.echo(f"not taken over: {line}", err=True)
     _list(report.refused, "not published")
     if report.refused or broken:
         raise typer.Exit(1)
+
+
+def _first_token(name: str, token: str) -> None:
+    typer.echo(
+        f"This hub is new. Its administrator is {name!r}; the token, shown only now, is\n\n    {token}\n"
+    )
 
 
 def working_copy(data: str, work: Path | None) -> Path:

@@ -27,7 +27,8 @@ def hub_import(
         str | None,
         typer.Option(
             help="Hub folder (made if it is new), address of a server, or data folder of one that does "
-            "not run. Default: see --hub."
+            "not run. Default: see --hub. What is new or empty becomes data of a server if SOURCE is a hub "
+            "with the files of its adapters, else a hub folder."
         ),
     ] = None,
     token: hub_copies.TokenOption = None,
@@ -48,7 +49,7 @@ def hub_import(
     from adapterhub.hub.importer import LOG_FILE, import_cards
     from adapterhub.hub.importer.records import CODES
 
-    if to is not None and _is_live(to):
+    if to is not None and (_is_live(to) or (_has_files(source) and _is_free(to))):
         if (source / HUB_FILE).is_file():
             hub_copies.send_folder(source, to, token, create_owners)
             return
@@ -81,7 +82,20 @@ def _is_live(place: str) -> bool:
     """Tell whether a place is a server or the data of one, and not a folder of cards."""
     if place.startswith(("http://", "https://")):
         return True
-    return (Path(place).expanduser() / "hub.db").is_file()
+    folder = Path(place).expanduser()
+    # (With PostgreSQL there is no hub.db, but the folder in which uploads arrive.)
+    return (folder / "hub.db").is_file() or (folder / "staging").is_dir()
+
+
+def _has_files(source: Path) -> bool:
+    """Tell whether a folder is a hub that holds adapters, which another folder of cards would lose."""
+    return any((source / "blobs" / "sha256").glob("*/*"))
+
+
+def _is_free(place: str) -> bool:
+    """Tell whether there is nothing at a place yet."""
+    folder = Path(place).expanduser()
+    return not folder.exists() or (folder.is_dir() and not any(folder.iterdir()))
 
 
 def hub_build(

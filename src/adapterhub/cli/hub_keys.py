@@ -170,26 +170,35 @@ def revoke(
 @group.command("trust")
 def trust(
     whom: Annotated[
-        str, typer.Argument(help="A key (ed25519:...), or a user, whose keys are asked for.")
+        str,
+        typer.Argument(
+            help="A key (ed25519:...), or a user or address of a hub, asked for theirs."
+        ),
     ],
     for_: Annotated[
-        str, typer.Option("--for", help="Namespace that it speaks for ('*': all).")
+        str,
+        typer.Option("--for", help="Namespace that it speaks for ('*': all), or address of a hub."),
     ] = "",
     note: Annotated[str, typer.Option(help="For people.")] = "",
     hub: Server = "",
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
 ) -> None:
-    """Believe what a key signs for a namespace.
+    """Believe what a key signs for a namespace, or the index that it signs for a hub.
 
-    The keys of a user come from the hub, which could lie: compare what identifies them with what the
-    user told you in another way.
+    The keys of a user come from the hub, which could lie, and so does that of the hub: compare what
+    identifies them with what you were told in another way.
     """
+    from adapterhub.hub.client import is_server
+    from adapterhub.hub.signedindex import signer
     from adapterhub.hub.signing import PublicKey, moment
-    from adapterhub.hub.trust import TrustedKeys
+    from adapterhub.hub.trust import TrustedKeys, hub_address
 
     trusted = TrustedKeys.load()
     found: list[tuple[PublicKey, Any]]
-    if ":" in whom:
+    if is_server(whom):
+        found = [(signer(whom)[0], None)]
+        for_ = for_ or hub_address(whom)
+    elif ":" in whom:
         if not for_:
             raise HubError("say whom the key speaks for: --for NAMESPACE (or --for '*')")
         found = [(PublicKey.parse(whom), None)]
@@ -206,7 +215,7 @@ def trust(
         if not found:
             trusted.save()
             raise HubError(f"{whom} has no key in the profile at {hub}")
-    who = for_ or whom
+    who = hub_address(for_ or whom)
     for public, expires in found:
         if not yes and not typer.confirm(f"Trust {public} ({public.id}) for {who}?"):
             continue

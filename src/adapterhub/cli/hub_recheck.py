@@ -17,6 +17,7 @@ def check_data(data: Path, *, everything: bool, as_json: bool) -> None:
 
     While a server runs on the data, its workers do it.
     """
+    from adapterhub.hub.live import norms
     from adapterhub.hub.server.service import deep_checks, open_blobs
     from adapterhub.hub.server.settings import Settings
     from adapterhub.hub.store.database import Database
@@ -40,6 +41,7 @@ def check_data(data: Path, *, everything: bool, as_json: bool) -> None:
         return
     intake = Intake(database, open_blobs(settings), Staging(data / "staging"))
     intake.deep = deep_checks(settings)
+    norms.attach(intake)
     work(intake, threading.Event(), until_idle=True)
     _report(database, ids, asked, as_json)
 

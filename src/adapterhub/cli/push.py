@@ -205,6 +205,6 @@ def _show(prepared: Prepared) -> None:
 
 
 def _printable(text: str) -> str:
-    from adapterhub.cli.hub import _printable as printable
+    from adapterhub.cli.hub import printable
 
     return printable(text)

@@ -108,6 +108,7 @@ def worker(
     import threading
 
     settings = _settings(data)
+    from adapterhub.hub.live import norms
     from adapterhub.hub.server import logs
     from adapterhub.hub.server.service import deep_checks, open_blobs
     from adapterhub.hub.store.database import Database
@@ -124,6 +125,7 @@ def worker(
         signal.signal(number, lambda *_: stop.set())
     intake = Intake(database, open_blobs(settings), Staging(data / "staging"))
     intake.deep = deep_checks(settings)
+    norms.attach(intake)
     count = work(intake, stop, until_idle=until_idle)
     typer.echo(f"{count} piece(s) of work done")
 
@@ -140,13 +142,15 @@ def clean(
 
     settings = _settings(data)
     from adapterhub.hub.server.service import open_blobs
-    from adapterhub.hub.store import ledger
+    from adapterhub.hub.store import ledger, xorbs
     from adapterhub.hub.store.database import Database
     from adapterhub.hub.store.pending import pending_of
 
     home, grace = open_blobs(settings), timedelta(hours=hours)
-    removed = ledger.collect(Database(settings.database), home, grace=grace)
-    pieces = pending_of(home).clean(grace)
+    database, pending = Database(settings.database), pending_of(home)
+    database.upgrade()
+    removed = ledger.collect(database, home, grace=grace)
+    pieces = xorbs.expire(database, pending, grace) + pending.clean(grace)
     typer.echo(f"{len(removed)} content(s) removed")
     if pieces:
         typer.echo(f"{pieces} piece(s) of unfinished uploads removed")
@@ -224,7 +228,7 @@ def invite(
             lifetime=timedelta(days=days),
         )
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
-    typer.echo(f"{settings.public_url or f'http://{host}:{settings.port}'}/join/?code={secret}")
+    typer.echo(f"{settings.public_url or f'http://{host}:{settings.port}'}/join/#{secret}")
 
 
 @group.command("token")

@@ -7,8 +7,10 @@ put under version control or shared as it is; a checkout of the original Adapter
 is a hub, too. Start with :mod:`.hub` for what one can do, :mod:`.identifier` for how adapters are
 called, :mod:`.storage` for why nothing is ever half published. The path of a publication is
 ``publish -> inspection (sniff, tensors, names) -> storage``; that of a question is
-``catalogue (cardfile, repairs, schema, cards) -> search | resolve -> pull``. No file of this room
-imports torch or the rooms that touch models.
+``catalogue (cardfile, repairs, schema, cards) -> search | resolve -> pull``. Public keys
+(:mod:`.folderkeys`) and signed evaluation reports (:mod:`.folderreports`) lie beside the cards. Adapters
+of servers come by :mod:`.fetching` and :mod:`.remote`; :mod:`.signedindex` says how far servers are
+believed. No file of this room imports torch or the rooms that touch models.
 """
 
 from adapterhub.hub.cards import (

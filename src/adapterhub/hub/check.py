@@ -12,6 +12,8 @@ from adapterhub.hub import cardfile
 from adapterhub.hub.cards import AdapterCard, AdapterVersion, manifest_sha256
 from adapterhub.hub.catalogue import Catalogue, card_paths
 from adapterhub.hub.findings import Finding
+from adapterhub.hub.folderkeys import FolderKeys
+from adapterhub.hub.folderreports import FolderReports
 from adapterhub.hub.identifier import AdapterKey, TaskQuery, parse_identifier
 from adapterhub.hub.licenses import normalize_license
 from adapterhub.hub.names import member_path_problems
@@ -33,6 +35,7 @@ def check(catalogue: Catalogue, *, files: bool = True) -> list[Finding]:
     findings = list(catalogue.findings)
     findings += _schemas(catalogue.root)
     findings += _hub_file(catalogue.root)
+    findings += _reports(catalogue)
     findings += _file_names(catalogue)
     for card in catalogue.adapters.values():
         findings += _adapter(catalogue, card)
@@ -68,6 +71,13 @@ def _hub_file(root: Path) -> Iterator[Finding]:
     if (root / STAGING).exists():
         message = "left behind by an interrupted publication; the next one clears it"
         yield Finding("note", "staging", STAGING, message)
+
+
+def _reports(catalogue: Catalogue) -> Iterator[Finding]:
+    """Whose keys are listed, and the reports: signature, adapter, version and key."""
+    keys = FolderKeys.load(catalogue.root)
+    yield from keys.findings
+    yield from FolderReports.load(catalogue.root, catalogue, keys).findings
 
 
 def _file_names(catalogue: Catalogue) -> Iterator[Finding]:

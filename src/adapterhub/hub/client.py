@@ -86,7 +86,8 @@ def prepare(
     problems += whole.message.split("\n") if whole.failed else []
     if trial is not None and not problems:
         tried = _tried(trial, files, by_name)
-        results[deep.weights_of(by_name)] += list(tried.values())
+        for name, item in tried.items():
+            results[deep.file_of(name, by_name)].append(item)
         problems += errors(tried.values())
     learnt = facts.derive(by_name, sum(path.stat().st_size for path in files.values()))
     text = (

@@ -8,22 +8,21 @@ processes may fetch at once; files are locked one by one, and what is remembered
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from adapterhub.configs import parse_config_string
 from adapterhub.errors import ConfigError, HubError
 from adapterhub.hub.confighash import HASH_PATTERN, all_hashes, library_hash, method_name
+from adapterhub.hub.fetchcache import ServerCache, offline
 from adapterhub.hub.identifier import AdapterKey, TaskQuery, parse_identifier
-from adapterhub.hub.pull import cache_folder
 from adapterhub.hub.resolve import Ambiguous
-from adapterhub.hub.signedfolder import Requirement, verify_folder
+from adapterhub.hub.signedfolder import HUB, Requirement, default_requirement, verify_folder
+from adapterhub.hub.signedindex import SignedIndex, open_index
+from adapterhub.hub.signing import SignatureError
 from adapterhub.hub.storage import file_sha256
 
 TASK_TAG = "adapterhub:"
@@ -34,38 +33,7 @@ _CANDIDATES = 50
 class Damaged(HubError):
     """What arrived, or lies in the cache, is not what the hub says that it is."""
 
-
-def offline() -> bool:
-    """Tell whether the user wants no network: ``HF_HUB_OFFLINE`` (read now, not at import)."""
-    return os.environ.get("HF_HUB_OFFLINE", "").lower() in ("1", "on", "yes", "true")
-
-
-class ServerCache:
-    """What was fetched from one server; another server with the same names has another place."""
-
-    def __init__(self, url: str) -> None:
-        parts = urlsplit(url)
-        digest = hashlib.sha256(url.encode()).hexdigest()[:16]
-        self.folder = cache_folder() / "servers" / f"{parts.hostname}-{digest}"
-
-    def remember(self, kind: str, name: str, value: Any) -> None:
-        """Keep plain values under a name; a cache that cannot be written is none."""
-        path = self._path(kind, name)
-        with contextlib.suppress(OSError):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            part = path.with_name(f"{path.name}.{os.getpid()}.part")
-            part.write_text(json.dumps(value), encoding="utf-8")
-            part.replace(path)
-
-    def recall(self, kind: str, name: str) -> Any:
-        """Return what was kept under a name, ``None`` if nothing was."""
-        try:
-            return json.loads(self._path(kind, name).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            return None
-
-    def _path(self, kind: str, name: str) -> Path:
-        return self.folder / kind / f"{hashlib.sha256(name.encode()).hexdigest()}.json"
+    final = True
 
 
 def fetch(
@@ -96,12 +64,24 @@ def fetch(
         HubError: If nothing fits (what is near is named), or the server cannot be reached.
     """
     url = url.rstrip("/")
-    cache = ServerCache(url)
+    cache, required = ServerCache(url), default_requirement(require_signature)
+    index = open_index(url, required)
     if offline():
         folder, repo = _from_cache(cache, url, identifier, version, base_model, config)
     else:
-        folder, repo = _from_server(cache, url, identifier, version, base_model, config, token)
-    verify_folder(folder, repo, require_signature)
+        folder, repo = _from_server(
+            cache, url, identifier, version, base_model, config, token, index
+        )
+    if index is not None and not index.vouches(repo, folder, version) and required in (False, HUB):
+        # Private, gated, or a commit without a name: so its own signature must stand for it.
+        try:
+            verify_folder(folder, repo, True)
+        except SignatureError as error:
+            raise SignatureError(
+                f"the signed index of {url} does not list {repo}{f' {version}' if version else ''}, and it "
+                f"is not signed itself by a key that you trust: {error}"
+            ) from error
+    verify_folder(folder, repo, required)
     return folder
 
 
@@ -141,6 +121,7 @@ def _from_server(
     base_model: str | None,
     config: Any,
     token: str | None,
+    index: SignedIndex | None,
 ) -> tuple[Path, str]:
     from huggingface_hub import HfApi, snapshot_download
     from huggingface_hub.errors import RepositoryNotFoundError
@@ -148,12 +129,13 @@ def _from_server(
     api = HfApi(endpoint=url, token=token)
     try:
         repo = _exact(identifier)
-        if repo is None or (not identifier.startswith("@") and not _exists(api, repo)):
-            repo = _by_task(api, identifier, base_model, config)
+        if repo is None or not (identifier.startswith("@") or _exists(api, repo, index)):
+            repo = _by_task(api, identifier, base_model, config, index)
+        repo = index.name(repo) if index is not None else repo
         folder = Path(
             snapshot_download(
                 repo,
-                revision=version,
+                revision=_revision(index, repo, version),
                 endpoint=url,
                 token=token,
                 cache_dir=cache.folder / "files",
@@ -198,9 +180,18 @@ def _exact(identifier: str) -> str | None:
     return name if name.count("/") == 1 and "@" not in name else None
 
 
-def _exists(api: Any, repo: str) -> bool:
+def _revision(index: SignedIndex | None, repo: str, version: str | None) -> str | None:
+    """Ask for what the index lists as the newest, which can be older than the newest on the server."""
+    if index is None or repo not in index:
+        return version
+    return index.revision(repo, version) or version
+
+
+def _exists(api: Any, repo: str, index: SignedIndex | None) -> bool:
     from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError
 
+    if index is not None and repo in index:
+        return True
     try:
         api.model_info(repo)
     except (RepositoryNotFoundError, HFValidationError):
@@ -208,15 +199,20 @@ def _exists(api: Any, repo: str) -> bool:
     return True
 
 
-def _by_task(api: Any, identifier: str, base_model: str | None, config: Any) -> str:
+def _by_task(
+    api: Any, identifier: str, base_model: str | None, config: Any, index: SignedIndex | None
+) -> str:
     query = parse_identifier(identifier)
     if isinstance(query, AdapterKey) or not isinstance(query, TaskQuery) or not query.subtask:
         raise HubError(
             f"{identifier!r} is not namespace/name, task/subtask or task/subtask@namespace"
         )
     task = f"{query.first}/{query.subtask}"
-    tags = [f"{TASK_TAG}{task}"] + ([f"base_model:{base_model}"] if base_model else [])
-    found = sorted(item.id for item in api.list_models(filter=tags, author=query.owner))
+    if index is not None:
+        found = list(index.repos(task=task, model=base_model, owner=query.owner))
+    else:
+        tags = [f"{TASK_TAG}{task}"] + ([f"base_model:{base_model}"] if base_model else [])
+        found = sorted(item.id for item in api.list_models(filter=tags, author=query.owner))
     for_model = f" for {base_model}" if base_model else ""
     if not found:
         raise HubError(
@@ -224,7 +220,7 @@ def _by_task(api: Any, identifier: str, base_model: str | None, config: Any) -> 
         )
     if len(found) == 1 and config is None:
         return found[0]
-    infos = {repo: _info(api, repo) for repo in found[:_CANDIDATES]}
+    infos = {repo: _info(api, repo, index) for repo in found[:_CANDIDATES]}
     fitting = _with_config(infos, config) if config is not None else found
     if not fitting:
         raise HubError(
@@ -239,19 +235,25 @@ def _by_task(api: Any, identifier: str, base_model: str | None, config: Any) -> 
     return fitting[0]
 
 
-def _info(api: Any, repo: str) -> dict[str, Any]:
+def _info(api: Any, repo: str, index: SignedIndex | None) -> dict[str, Any]:
     """Return the content of an adapter's configuration file (small, and checked by the hub)."""
     from huggingface_hub import hf_hub_download
 
+    name, revision = "adapter_config.json", _revision(index, repo, None)
     try:
         path = hf_hub_download(
             repo,
-            "adapter_config.json",
+            name,
+            revision=revision,
             endpoint=api.endpoint,
             token=api.token,
             cache_dir=ServerCache(api.endpoint).folder / "files",
         )
+        if index is not None and revision is not None:
+            index.check_file(repo, revision, name, Path(path))
         content = json.loads(Path(path).read_bytes())
+    except SignatureError:
+        raise
     except Exception:  # a gated or broken one is no match, and its name is shown all the same
         return {}
     return content if isinstance(content, dict) else {}

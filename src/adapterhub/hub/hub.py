@@ -30,6 +30,7 @@ A folder of cards and files that the `adapterhub` command and library read and w
 
 - `tasks/`, `subtasks/`, `architectures/`, `adapters/<owner>/`: YAML cards, one per thing
 - `blobs/sha256/<first two digits>/<hash>`: the files, each under its own SHA-256
+- `keys/<account>.yaml`, `reports/<owner>/<name>/`: public keys, and signed evaluation reports
 
 Copy it, put it under version control, or share it over a network folder as it is.
 """

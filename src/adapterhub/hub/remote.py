@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 from urllib.parse import quote, urlencode
 
 from adapterhub.errors import HubError
 from adapterhub.hub.identifier import AdapterKey, TaskQuery, parse_identifier
 from adapterhub.hub.languages import language_code
+from adapterhub.hub.signedfolder import Requirement
+from adapterhub.hub.signedindex import SignedIndex, open_index
 
 _SECONDS = 60
 _PER_PAGE = 100
@@ -21,11 +24,15 @@ _MOST_BYTES = 64 << 20
 
 @dataclass(frozen=True)
 class Hits:
-    """What a search on a server gave: so many in all, the first of them, and words to try instead."""
+    """What a search on a server gave: so many in all, the first of them, and words to try instead.
+
+    *left_out*: how many of the first a signed index does not list (private, gated, or very new).
+    """
 
     total: int
     adapters: list[dict[str, Any]]
     suggestions: list[str]
+    left_out: int = 0
 
 
 class RemoteHub:
@@ -34,10 +41,23 @@ class RemoteHub:
     Args:
         url: its address.
         token: shows what is private to its owner, too.
+        require_signature: whose signature over its index is needed; see
+            :func:`~.signedindex.open_index`. Where a key of this hub is trusted, it is compared in any case.
     """
 
-    def __init__(self, url: str, token: str | None = None) -> None:
-        self.url, self._token = url.rstrip("/"), token
+    def __init__(
+        self, url: str, token: str | None = None, *, require_signature: Requirement = None
+    ) -> None:
+        self.url, self._token, self._required = url.rstrip("/"), token, require_signature
+
+    @cached_property
+    def index(self) -> SignedIndex | None:
+        """The signed index of the hub; ``None`` if nothing asks for one.
+
+        Raises:
+            SignatureError: If it is not to be believed.
+        """
+        return open_index(self.url, self._required, listing=True)
 
     def search(
         self,
@@ -62,7 +82,9 @@ class RemoteHub:
 
         Raises:
             HubError: If the server does not answer.
+            SignatureError: If its index is not to be believed.
         """
+        index = self.index
         chosen: dict[str, str | None] = {
             "q": words or None,
             "dataset" if task and "/" in task else "task": task,
@@ -84,10 +106,15 @@ class RemoteHub:
             found += answer["adapters"]
             if not answer["adapters"] or len(found) >= total:
                 break
-        return Hits(total, found[:limit], suggestions)
+        found = found[:limit]
+        listed = found if index is None else list(_listed(index, found))
+        return Hits(total, listed, suggestions, len(found) - len(listed))
 
     def everything(self, base_model: str | None = None) -> Iterator[dict[str, Any]]:
-        """Yield every adapter, by name; of one base model if given."""
+        """Yield every adapter, by name, or those of one base model; a signed index says less of each."""
+        if self.index is not None:
+            yield from map(self.index.record, self.index.repos(model=base_model))
+            return
         yield from self.search(base_model=base_model, sort="name", limit=1 << 30).adapters
 
     def detail(self, identifier: str) -> dict[str, Any] | None:
@@ -128,6 +155,14 @@ class RemoteHub:
                 raise HubError(f"{self.url} answered {error.code} to a search") from error
         except (OSError, ValueError) as error:
             raise HubError(f"{self.url} cannot be asked: {error}") from error
+
+
+def _listed(index: SignedIndex, records: Iterable[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Yield those of some adapters that the index lists, each with the task and model that stand there."""
+    for item in records:
+        repo = f"{item['owner']}/{item['name']}"
+        if repo in index:
+            yield {**item, **index.record(repo)}
 
 
 class _Nothing(HubError):

@@ -28,6 +28,8 @@ _SHOWN = 12
 class Ambiguous(HubError):
     """Several adapters fit; each is named."""
 
+    final = True
+
 
 def resolve(
     catalogue: Catalogue,

@@ -13,12 +13,13 @@ from adapterhub.hub.storage import file_sha256
 from adapterhub.hub.trust import TrustedKeys
 
 REQUIRE_VARIABLE = "ADAPTERHUB_REQUIRE_SIGNATURE"
+HUB = "hub"
 
 #: What loading an adapter reads. Everything else (a README, a .gitattributes) may go unsigned.
 _LOADED = re.compile(r"(?i).*\.(?:safetensors|json|model|spm|jinja2?|txt)")
 
-#: Whose signature is wanted: nobody's; that of a trusted key; that of one key (``ed25519:...``); or that of
-#: a key in another list (a path).
+#: Whose signature is wanted: nobody's; that of a trusted key; that of one key (``ed25519:...``); that of
+#: a key in another list (a path); or only that of the hub over its index (``"hub"``; :mod:`.signedindex`).
 Requirement = bool | str | os.PathLike[str] | None
 
 
@@ -52,9 +53,11 @@ def verify(
 
 def default_requirement(given: Requirement) -> Requirement:
     """Return what is wanted, where the caller does not say: ``$ADAPTERHUB_REQUIRE_SIGNATURE``."""
-    if given is not None:
-        return given
-    text = os.environ.get(REQUIRE_VARIABLE, "")
+    return given if given is not None else requirement_of(os.environ.get(REQUIRE_VARIABLE, ""))
+
+
+def requirement_of(text: str) -> Requirement:
+    """Read what is wanted from a text: ``1`` or ``0``, ``hub``, a key, or a path."""
     if text.lower() in ("", "0", "no", "false"):
         return False
     return True if text.lower() in ("1", "yes", "true") else text
@@ -75,6 +78,7 @@ def verify_folder(
         SignatureError: If it is wrong, or is needed and missing or by a key that is not wanted.
     """
     required = default_requirement(required)
+    required = False if required == HUB else required
     label = subject or str(folder)
     path = folder / SIGNATURE_FILE
     if not path.is_file():
@@ -100,11 +104,24 @@ def _accept(signature: Signature, required: Requirement) -> None:
             raise SignatureError(f"it is signed by key {signature.key.id}, not by the one required")
         TrustedKeys.load().refuse_revoked(signature)
         return
-    other = None if isinstance(required, bool) or required is None else Path(required).expanduser()
-    if other is not None and not other.is_file():
-        raise SignatureError(f"there is no list of trusted keys {other}")
-    trusted = TrustedKeys.load(other)
+    trusted = trust_list(required)
     if required:
         trusted.require(signature, signature.statement.subject.partition("/")[0])
     else:
         trusted.refuse_revoked(signature)
+
+
+def trust_list(required: Requirement) -> TrustedKeys:
+    """Return the list of keys that *required* means: the one it names, else the user's own.
+
+    Raises:
+        SignatureError: If there is none of that name, or it cannot be read.
+    """
+    if required is None or isinstance(required, bool) or required == HUB:
+        return TrustedKeys.load()
+    if isinstance(required, str) and required.startswith("ed25519:"):
+        return TrustedKeys.load()
+    other = Path(required).expanduser()
+    if not other.is_file():
+        raise SignatureError(f"there is no list of trusted keys {other}")
+    return TrustedKeys.load(other)

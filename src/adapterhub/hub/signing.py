@@ -45,6 +45,8 @@ _SKEW = timedelta(hours=1)
 class SignatureError(HubError):
     """A signature is wrong, out of date, missing where one is needed, or by a key that is not trusted."""
 
+    final = True
+
 
 def now() -> datetime:
     """Return the current time in UTC, in whole seconds, as statements hold it."""
@@ -433,13 +435,14 @@ def sign(
     files: Mapping[str, str],
     *,
     expires: datetime | None = None,
+    signed: datetime | None = None,
 ) -> Signature:
-    """Sign a thing by the SHA-256 of its files; see :class:`Statement`.
+    """Sign a thing by the SHA-256 of its files; see :class:`Statement`. *signed* is now by default.
 
     Raises:
         SignatureError: If the key has expired.
     """
-    statement = Statement(kind, subject, dict(files), now(), expires)
+    statement = Statement(kind, subject, dict(files), signed or now(), expires)
     return Signature(statement, key.public, key.sign(statement.canonical()))
 
 
@@ -459,9 +462,11 @@ def sign_document(
     document: Any,
     *,
     expires: datetime | None = None,
+    signed: datetime | None = None,
 ) -> Signature:
     """Sign plain values (a report, an index) by the SHA-256 of their canonical JSON."""
-    return sign(key, kind, subject, _document_files(document), expires=expires)
+    files = _document_files(document)
+    return sign(key, kind, subject, files, expires=expires, signed=signed)
 
 
 def verify_document(

@@ -9,17 +9,15 @@ next hub must not paper over it.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from adapterhub.errors import HubError
 from adapterhub.hub.client import fetch, is_server
-from adapterhub.hub.fetching import Damaged
 from adapterhub.hub.hub import HUB_VARIABLE, Hub
 from adapterhub.hub.resolve import Ambiguous
 from adapterhub.hub.signedfolder import Requirement, verify_folder
-from adapterhub.hub.signing import SignatureError
 
 HUGGING_FACE = "hf"
 
@@ -38,6 +36,7 @@ def folder_for(
     base_model: str | None = None,
     preferred: str | None = None,
     require_signature: Requirement = None,
+    hubs: Sequence[str] | None = None,
 ) -> Path:
     """Bring an adapter from the first of the user's hubs that has it into the cache; return its folder.
 
@@ -46,20 +45,21 @@ def folder_for(
             branch, tag or commit.
         preferred: a base model to narrow the choice with, if the hub has such an adapter for it.
         require_signature: whose signature is needed; see :data:`~.signedfolder.Requirement`.
+        hubs: the hubs, as in :func:`places`. Default: the user's.
 
     Raises:
         HubError: no hub, no such adapter (nearest are named), several (each is named), bad checksum.
         SignatureError: the signature is wrong, or is needed and missing.
     """
     said: list[str] = []
-    hubs = places() or [""]
+    hubs = (places() if hubs is None else list(hubs)) or [""]
     for place in hubs:
         ask = _asker(place, identifier, version, config, require_signature)
         try:
             return _preferring(ask, base_model, preferred)
-        except (Ambiguous, Damaged, SignatureError):
-            raise
         except HubError as error:
+            if error.final:
+                raise
             said.append(f"{place}: {error}" if len(hubs) > 1 else str(error))
     reasons = "\n".join(said)
     raise HubError(f"'{identifier}' is no folder here, and as an identifier: {reasons}")
@@ -108,8 +108,8 @@ def _preferring(ask: _Asker, base_model: str | None, preferred: str | None) -> P
     if base_model is None and preferred is not None:
         try:
             return ask(preferred)
-        except (Damaged, SignatureError):
-            raise
-        except HubError:
-            pass  # one for another model may fit, and what is said about it is more to the point
+        except HubError as error:
+            if error.final and not isinstance(error, Ambiguous):
+                raise
+            # One for another model may fit, and what is said about it is more to the point.
     return ask(base_model)

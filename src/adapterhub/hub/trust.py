@@ -1,10 +1,10 @@
 """Whose keys a user believes, and where the own key lies.
 
-``trusted_keys.json`` lists public keys, each with whom it speaks for: a namespace of a hub (``ada``), or
-``*`` for everybody. A key that is listed as revoked is never believed again, even for signatures made
-before, because nobody can tell when a stolen key signed. A key with an expiry date is believed for
-what was signed until then. What is not listed is unknown: its signatures can be right, but say nothing
-about who made them.
+``trusted_keys.json`` lists public keys, each with whom it speaks for: a namespace of a hub (``ada``), ``*``
+for everybody, or the address of a hub, whose index it signs (:mod:`.signedindex`). A key that is listed as
+revoked is never believed again, even for signatures made before, because nobody can tell when a stolen key
+signed. A key with an expiry date is believed for what was signed until then. What is not listed is unknown:
+its signatures can be right, but say nothing about who made them.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from adapterhub.hub.signing import (
     PublicKey,
@@ -65,7 +66,7 @@ class TrustedKey:
 
     Attributes:
         key: the key.
-        who: the namespace that it speaks for, or ``*``.
+        who: the namespace that it speaks for, ``*``, or the address of a hub.
         note: for people, e.g. where it comes from.
         added: since when it is listed. expires: what is signed later is not believed.
         revoked: since when it is not believed at all.
@@ -195,12 +196,34 @@ class TrustedKeys:
             )
         return found
 
+    def of_hub(self, url: str) -> list[TrustedKey]:
+        """Return every line, revoked or not, of a key that is listed for the hub at *url*."""
+        address = hub_address(url)
+        return [item for item in self.keys if hub_address(item.who) == address]
+
+    def refuse_expired(self, signature: Signature, who: str) -> None:
+        """Raise SignatureError if every line of the key for *who* had expired when it signed."""
+        lines = [item for item in self.keys if item.key == signature.key and not item.revoked]
+        ends = [item.expires for item in lines if hub_address(item.who) == who]
+        if ends and all(end is not None and signature.statement.signed > end for end in ends):
+            raise SignatureError(
+                f"key {signature.key.id} of {who} expired on {stamp(ends[0])}, and this was signed later"
+            )
+
     def refuse_revoked(self, signature: Signature) -> None:
         """Raise SignatureError if the key is listed as revoked."""
         if self.revoked(signature.key):
             raise SignatureError(
                 f"key {signature.key.id} was revoked; what it signed is not believed any more"
             )
+
+
+def hub_address(text: str) -> str:
+    """Return the address of a hub in one spelling; a namespace stays as it is."""
+    parts = urlsplit(text.strip())
+    if parts.scheme.lower() not in ("http", "https"):
+        return text
+    return f"{parts.scheme.lower()}://{parts.netloc.lower()}{parts.path.rstrip('/')}"
 
 
 def _read(row: dict[str, Any], place: Path) -> TrustedKey:

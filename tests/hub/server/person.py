@@ -125,10 +125,10 @@ def invited(hub: Hub, name: str, *, address: str = "", admin: bool = False) -> P
     boss.send("/login/", page, **{"with": "token", "token": hub.token})
     fields = {"name": name, "days": "1", **({"admin": "1"} if admin else {})}
     made = boss.send("/settings/hub/users/", boss.get("/settings/hub/users/"), **fields)
-    code = re.search(r"/join/\?code=([\w-]+)", made)
+    code = re.search(r"/join/#([\w-]+)", made)
     assert code, text_of(made)
     person = Person(hub, address)
-    page = person.get(f"/join/?code={code[1]}")
+    page = person.send("/join/", person.get("/join/"), step="code", code=code[1])
     person.send("/join/", page, code=code[1], name=name, password=PASSWORD)
     assert person.status == 200, person.status
     return person

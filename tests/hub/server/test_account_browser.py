@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from tests.hub.browser import Browser, find_chromium
+from tests.hub.browser import Browser
 from tests.hub.server.conftest import Hub
 from tests.hub.server.person import PASSWORD, invited
 
@@ -51,23 +51,12 @@ print(repr(result.sum().item()))
 
 
 @pytest.fixture(scope="module")
-def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
-    if find_chromium() is None:
-        pytest.skip("no Chromium here (apt-get install chromium, or set ADAPTERHUB_CHROMIUM)")
+def hub(chromium: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
     made = Hub(tmp_path_factory.mktemp("account") / "data")
     invited(made, "ada")
     invited(made, "grace")
     yield made
     made.stop()
-
-
-@pytest.fixture(scope="module")
-def tab(hub: Hub, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    command = find_chromium()
-    assert command is not None
-    browser = Browser(command, tmp_path_factory.mktemp("profile"))
-    yield browser
-    browser.close()
 
 
 @pytest.fixture
@@ -269,7 +258,7 @@ PAGES = (
     *("login/", "settings/", "settings/adapters/", "settings/tokens/", "settings/organizations/"),
     *("settings/organizations/lab/", "settings/access/", "settings/sessions/", "new/"),
     *("settings/adapters/boss/shown/", "settings/hub/users/", "settings/hub/users/ada/"),
-    *("settings/hub/audit/", "new/boss/shown/{commit}/", "join/?code={code}"),
+    *("settings/hub/audit/", "new/boss/shown/{commit}/", "join/"),
 )
 
 
@@ -279,8 +268,7 @@ def pages(hub: Hub, tab: Browser) -> list[str]:
     import re
 
     boss = invited(hub, "boss", admin=True)
-    made = boss.send("/settings/hub/users/", boss.get("/settings/hub/users/"), name="", days="7")
-    code = re.search(r"code=([\w-]+)", made)[1]  # type: ignore[index]
+    boss.send("/settings/hub/users/", boss.get("/settings/hub/users/"), name="", days="7")
     menu = "/settings/organizations/"
     boss.send(menu, boss.get(menu), name="lab", fullname="The language lab")
     boss.send(f"{menu}lab/", boss.get(f"{menu}lab/"), user="ada", role="write")
@@ -294,7 +282,7 @@ def pages(hub: Hub, tab: Browser) -> list[str]:
     boss.send(place, boss.get(place), visibility="public", gated="manual")
     tab.look()
     sign_in(tab, hub, "boss")
-    return [page.format(commit=commit, code=code) for page in PAGES]
+    return [page.format(commit=commit) for page in PAGES]
 
 
 @pytest.mark.parametrize(
@@ -333,6 +321,43 @@ def test_axe_finds_nothing(
         )
         found[page] = json.loads(browser.run(violations))
     assert {page: lines for page, lines in found.items() if lines} == {}
+
+
+@pytest.mark.parametrize("script", [True, False])
+def test_an_invitation_by_its_link(
+    browser: Browser, hub: Hub, script: bool, axe: str, tmp_path: Path
+) -> None:
+    """The code stands behind the #: no server gets it in an address, and it does not stay there."""
+    name = f"guest-{script}".lower()
+    command = [sys.executable, "-m", "adapterhub.cli", "hub", "invite", name, "--data"]
+    made = subprocess.run([*command, str(hub.data)], capture_output=True, text=True, timeout=60)
+    code = made.stdout.strip().partition("/join/#")[2]
+    assert len(code) > 20, made.stderr
+    browser.open(f"{hub.url}/about/")
+    if browser.run("!!document.querySelector('.menu')"):
+        press(browser, "Sign out", "location.pathname === '/login/'")
+    browser.look(script=script, width=390)
+    if script:
+        browser.send("Page.navigate", url=f"{hub.url}/join/#{code}")
+    else:
+        browser.open(f"{hub.url}/join/#{code}")
+        picture(browser, "invitation-phone")
+        fill(browser, code=code)
+        browser.run("document.querySelector('form[data-invitation]').requestSubmit()")
+    browser.wait(
+        "document.readyState === 'complete' && document.querySelector('main [name=password]')"
+    )
+    assert browser.run("location.pathname + location.search + location.hash") == "/join/"
+    assert name in browser.run("document.querySelector('main').textContent")
+    assert browser.run("document.documentElement.scrollWidth") <= 390
+    if script:
+        browser.run(f"{axe};0")
+        found = "axe.run().then(r => JSON.stringify(r.violations.map(v => v.id)))"
+        assert json.loads(browser.run(found)) == []
+        fill(browser, password=PASSWORD)
+        press(browser, "Make the account", "location.pathname === '/settings/adapters/'")
+    assert [url for url in browser.requests() if code in url.partition("#")[0]] == []
+    assert code not in hub.log.read_text()
 
 
 def test_a_keyboard_is_enough(browser: Browser, hub: Hub) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -273,3 +274,37 @@ def test_a_peft_adapter_in_a_copy(new_hub: Callable[..., Hub], tmp_path: Path) -
     folder = Folder(tmp_path / "m")
     assert not [f for f in folder.check() if f.severity in ("error", "warning")]
     assert folder.catalogue.entries[0].method == "lora"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("there", [False, True])
+def test_a_folder_becomes_a_new_server(
+    there: bool, new_hub: Callable[..., Hub], tmp_path: Path
+) -> None:
+    """``hub import FOLDER --to DATA``, where DATA is empty or does not exist yet."""
+    folder = Folder.init(tmp_path / "hub")
+    made = make_adapter(tmp_path / "a")
+    folder.publish(made, task="nli", subtask="mnli", owner="ada", name="nli-a", license="MIT")
+    data = tmp_path / "data"
+    if there:
+        data.mkdir()
+    done = cli("hub", "import", folder.path, "--to", data)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert (data / "hub.db").is_file()
+    found = re.search(r"ahub_\S+", done.stdout)
+    assert found is not None
+    hub = new_hub("data")
+    assert not hub.token  # it is no new hub any more
+    hub.token = found[0]
+    assert hub.ask("GET", "/api/whoami-v2").json["name"] == "admin"
+    assert hub.ask("GET", "/adapters/ada/nli-a/", token=None).status == 200
+    tokens = hub.ask("GET", "/api/hub/v1/tokens").json
+    assert [row["name"] for row in tokens if not row.get("revoked")] == ["first run"]
+
+
+def test_a_folder_of_cards_becomes_a_folder(tmp_path: Path) -> None:
+    """Without files there is nothing for a server to check: a new place is a hub folder, as ever."""
+    defects = Path(__file__).parents[1] / "cards_with_defects"
+    cli("hub", "import", defects, "--to", tmp_path / "new")
+    assert (tmp_path / "new" / "hub.yaml").is_file()
+    assert not (tmp_path / "new" / "hub.db").exists()

@@ -359,3 +359,46 @@ def test_table_of_base_models(name: str) -> None:
         kind = AutoModelForSeq2SeqLM
     made = on_meta(kind, config_of(values))
     assert sum(parameter.numel() for parameter in made.parameters()) == COUNTS[name]
+
+
+def with_head(folder: Path, kind: str = "classification") -> dict[str, bytes]:
+    torch.manual_seed(2)
+    made = adapterhub.AutoAdapterModel.from_config(BertConfig(**SIZES))
+    made.config._name_or_path = BASE
+    made.add_adapter("a", config="lora[r=2]")
+    made.add_classification_head("a", num_labels=3, layers=1)
+    for weight in made.adapter_handle.iter_parameters("a"):
+        torch.nn.init.normal_(weight, std=0.3)
+    made.save_adapter(folder, "a")
+    files = files_of(folder)
+    info = json.loads(files["head_config.json"])
+    info["config"]["head_type"] = kind
+    return {**files, "head_config.json": json.dumps(info).encode()}
+
+
+def test_heads_are_checked_too(publish: Callable[..., Any], hub: Hub, tmp_path: Path) -> None:
+    files = with_head(tmp_path / "a")
+    repo, answer = publish(files)
+    assert answer["status"] == "verified", answer["reason"]
+    (row,) = [row for row in answer["checks"] if row["check"] == "head"]
+    assert (row["outcome"], row["file"]) == ("ok", "model_head.safetensors")
+    page = hub.ask("GET", f"/adapters/{repo}/", headers={"Accept": "text/html"}).body.decode()
+    assert "The prediction head fits, and runs" in page
+    # Another card changes nothing about either file.
+    assert hub.commit(repo, {"README.md": b"# New\n"}).json["status"] == "verified"
+    wrong = dict(files)
+    rename(wrong, "model_head.safetensors", lambda name: None if "weight" in name else name)
+    _, answer = publish(wrong)
+    assert answer["status"] == "rejected"
+    assert f"for {BASE}: missing: heads.a.1.weight [3, 16]" in answer["reason"]
+    assert outcomes(answer)["forward"][0] == "ok"
+
+
+def test_custom_heads_are_not_checked_and_not_refused(
+    publish: Callable[..., Any], tmp_path: Path
+) -> None:
+    _, answer = publish(with_head(tmp_path / "a", "span_ranking"))
+    assert answer["status"] == "verified", answer["reason"]
+    (row,) = [row for row in answer["checks"] if row["check"] == "head"]
+    assert row["outcome"] == "skipped"
+    assert row["message"].startswith("not checked: the head is of the type 'span_ranking'")

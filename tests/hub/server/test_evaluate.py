@@ -85,3 +85,34 @@ def test_what_is_missing_is_said(tmp_path: Path) -> None:
     )
     assert done.returncode == 1
     assert "Error" in done.stderr
+
+
+def test_a_report_into_a_folder(tmp_path: Path) -> None:
+    from adapterhub.hub import Hub as Folder
+    from adapterhub.hub.folderkeys import FolderKey, dumps
+    from adapterhub.hub.web import FolderSource
+
+    models = make_models(tmp_path / "models")
+    adapters = make_adapters(models, tmp_path / "adapters")
+    folder = Folder.init(tmp_path / "hub")
+    options = {"task": "sentiment", "subtask": "cinema", "owner": "eve", "name": "films"}
+    folder.publish(adapters["bn-class"], **options)
+    key = SigningKey.generate("eve")
+    key.save(tmp_path / "key.json")
+    data = tmp_path / "cinema.jsonl"
+    data.write_text('{"text": "the film is good", "label": "positive"}\n')
+    words = (
+        *("@eve/films", "--data", str(data), "--model", str(models / "bert")),
+        *("--dataset", "sentiment/cinema", "--key", str(tmp_path / "key.json")),
+        *("--submit", str(folder.path)),
+    )
+    refused = _run(*words)
+    assert refused.returncode == 1
+    assert f"- key: {key.public}" in " ".join(refused.stderr.split())
+    (folder.path / "keys").mkdir()
+    (folder.path / "keys" / "eve.yaml").write_bytes(dumps([FolderKey(key.public, "eve")]))
+    done = _run(*words)
+    assert done.returncode == 0, done.stderr[-3000:]
+    found = FolderSource(folder).measured("eve", "films")
+    assert found[0].metric == "accuracy"
+    assert found[0].signed_by == "eve"

@@ -14,7 +14,7 @@ pytest.importorskip("cryptography", reason="signatures need the [sign] extra")
 
 from adapterhub.cli.app import build_app
 from adapterhub.errors import AdapterHubError
-from adapterhub.hub.signing import SIGNATURE_FILE
+from adapterhub.hub.signing import SIGNATURE_FILE, PublicKey
 from adapterhub.hub.trust import TrustedKeys
 from tests.hub.conftest import make_adapter
 from tests.hub.server.conftest import Hub
@@ -37,7 +37,15 @@ def command(server: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run
     return run
 
 
+def _revoke_all(server: Hub, user: str) -> None:
+    place = f"/api/hub/v1/users/{user}/keys"
+    for known in server.ask("GET", place).json:
+        if not known["revoked"]:
+            assert server.ask("DELETE", f"{place}/{known['id']}").status == 200
+
+
 def test_life_of_a_key(server: Hub, command: Run, tmp_path: Path) -> None:
+    _revoke_all(server, "admin")  # those of other tests
     made = command("hub", "key", "new", "--name", "laptop", "--days", "30")
     assert made.exit_code == 0, made.output
     key = made.stdout.split()[0]
@@ -62,11 +70,12 @@ def test_life_of_a_key(server: Hub, command: Run, tmp_path: Path) -> None:
     assert "does not list" in str(command(*words).exception)
     declined = command("hub", "key", "trust", "admin", input="n\n" * 20)
     assert declined.exit_code == 0, (declined.output, declined.exception)
-    assert not TrustedKeys.load().keys
+    assert all(known.revoked for known in TrustedKeys.load().keys)
     assert "is trusted for admin" in command("hub", "key", "trust", "admin", "--yes").output
     assert f"{repo}: signed by key" in command(*words).output
     assert key in command("hub", "key", "show").output
-    fingerprint = TrustedKeys.load().keys[0].key.id
+    (fingerprint,) = (known.key.id for known in TrustedKeys.load().keys if not known.revoked)
+    assert fingerprint == PublicKey.parse(key).id
     gone = command("hub", "key", "revoke", fingerprint, "--user", "admin")
     assert gone.exit_code == 0, gone.output
     assert "was revoked" in str(command(*words).exception)

@@ -94,6 +94,10 @@ def test_a_bucket_is_exact_with_many_threads() -> None:
         ("DELETE", "/api/repos/delete", "write"),
         ("GET", "/assets/site.css", ""),
         ("GET", "/metrics", ""),
+        ("POST", "/api/hub/v1/repos/a/b/try", "try"),
+        ("POST", "/api/hub/v1/repos/a/b/try/image", "try"),
+        ("POST", "/adapters/a/b/try/", "try"),
+        ("GET", "/adapters/a/b/try/", "read"),
     ],
 )
 def test_what_a_request_counts_as(method: str, path: str, kind: str) -> None:

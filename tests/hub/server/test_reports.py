@@ -242,3 +242,21 @@ def test_measured_values_are_compared(server: Hub, ada: Reporter) -> None:
     assert rows[label] == ["0.6125 ± 0.0100", "0.7375 ± 0.0100"]
     assert twin["tensors"] == 1
     assert len(set(twin["norms"][0]["values"])) == 2
+
+
+def test_a_link_to_the_signer_leads_somewhere(shared_hub: Hub, ada: Reporter) -> None:
+    """Who has published nothing has no page; the name stands there without a link."""
+    repo, files = _publish(shared_hub, "sentiment/links")
+    signed = ada.sign(repo, files, dataset="sentiment/links")
+    assert ada.send(repo, signed).status == 201
+    place = f"/people/{ada.name}/"
+
+    def linked() -> bool:
+        return f'href="../../..{place}"' in _page(shared_hub, f"/adapters/{repo}/")
+
+    exists = shared_hub.ask("GET", place, token=None).status == 200
+    assert linked() == exists
+    assert f"@{ada.name}" in _page(shared_hub, f"/adapters/{repo}/")
+    shared_hub.published(f"{ada.name}/own", adapter_files(weights=(8.0, 8.0)), token=ada.token)
+    assert linked()
+    assert shared_hub.ask("GET", place, token=None).status == 200

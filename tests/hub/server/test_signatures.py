@@ -326,3 +326,33 @@ def test_checks_api_says_what_was_signed(server: Hub, key: SigningKey, tmp_path:
     assert rows["architecture"]["outcome"] == "skipped"  # (tests run with checks of formats only)
     content = json.loads(server.ask("GET", f"/{repo}/raw/main/{SIGNATURE_FILE}").body)
     assert content["statement"]["subject"] == repo
+
+
+def test_the_page_shows_who_signed(server: Hub, tmp_path: Path) -> None:
+    """On the page of an adapter and in its twin: by which key, whose it is, and if that still holds."""
+    key, repo, folder = SigningKey.generate("ada"), server.new_name(), make_adapter(tmp_path / "a")
+
+    def shown() -> tuple[Any, str]:
+        page = server.ask("GET", f"/adapters/{repo}/", token=None).body.decode()
+        twin = server.ask("GET", f"/adapters/{repo}/index.json", token=None).json
+        return twin["detail"]["signed"], page
+
+    push(server, folder, repo, key=key)
+    signed, page = shown()
+    assert (signed["outcome"], signed["key"], signed["by"]) == ("unknown", key.public.id, "")
+    assert "key not known here" in page
+    register(server, key)
+    repo = server.new_name()
+    push(server, folder, repo, key=key)
+    signed, page = shown()
+    assert (signed["outcome"], signed["by"], signed["message"]) == ("ok", "admin", "")
+    assert signed["time"].endswith("Z")
+    assert "Signed by @admin" in page
+    place = f"/api/hub/v1/users/admin/keys/{key.public.id}"
+    assert server.ask("DELETE", place).status == 200
+    signed, page = shown()
+    assert signed["outcome"] == "wrong"
+    assert "was revoked" in page
+    unsigned = server.new_name()
+    server.published(unsigned)
+    assert "Not signed." in server.ask("GET", f"/adapters/{unsigned}/", token=None).body.decode()

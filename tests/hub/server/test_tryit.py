@@ -168,6 +168,12 @@ def test_a_page_has_a_form_only_where_there_is_something_to_see(trying: Hub) -> 
         "generates": True,
         "characters": 2000,
         "new_tokens": 64,
+        "form": "continue",
+        "context": 0,
+        "choices": 0,
+        "choice": 0,
+        "image": 0,
+        "reason": "",
     }
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import ROOT
-from tests.hub.browser import Browser, find_chromium
+from tests.hub.browser import Browser
 from tests.hub.conftest import LORA, SEQ_BN, floats, safetensors_bytes
 from tests.hub.server.conftest import Hub, adapter_files
 
@@ -159,9 +159,7 @@ def fill(hub: Hub) -> None:
 
 
 @pytest.fixture(scope="module")
-def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
-    if find_chromium() is None:
-        pytest.skip("no Chromium here (apt-get install chromium, or set ADAPTERHUB_CHROMIUM)")
+def hub(chromium: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
     made = Hub(
         tmp_path_factory.mktemp("live") / "data",
         ADAPTERHUB_TITLE="Example hub",
@@ -170,15 +168,6 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
     fill(made)
     yield made
     made.stop()
-
-
-@pytest.fixture(scope="module")
-def tab(hub: Hub, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    command = find_chromium()
-    assert command is not None
-    browser = Browser(command, tmp_path_factory.mktemp("profile"))
-    yield browser
-    browser.close()
 
 
 @pytest.fixture

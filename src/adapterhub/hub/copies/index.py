@@ -87,16 +87,19 @@ def dumps(index: Mapping[str, Any]) -> bytes:
 
 
 def sign_index(
-    key: SigningKey, index: Mapping[str, Any], *, days: float = DEFAULT_DAYS
+    key: SigningKey,
+    index: Mapping[str, Any],
+    *,
+    days: float = DEFAULT_DAYS,
+    signed: datetime | None = None,
 ) -> Signature:
-    """Sign an index for some days.
+    """Sign an index for some days, from now on or from *signed*.
 
     Raises:
         SignatureError: If the key has expired.
     """
-    return sign_document(
-        key, INDEX, str(index["hub"]), dict(index), expires=now() + timedelta(days=days)
-    )
+    ends = now() + timedelta(days=days)
+    return sign_document(key, INDEX, str(index["hub"]), dict(index), expires=ends, signed=signed)
 
 
 def loads(data: bytes) -> dict[str, Any]:
@@ -166,12 +169,18 @@ def believe(
     verify_document(signature, INDEX, str(index.get("hub")), dict(index), at=at)
     if signature.statement.expires is None:
         raise SignatureError("the signature of the index says no time at which it expires")
-    time, digest = stamp(signature.statement.signed) or "", hashlib.sha256(data).hexdigest()
-    if before is not None and (moment(time, "'signed'") or now()) < (
+    seen = seen_of(data, signature)
+    if before is not None and signature.statement.signed < (
         moment(before.signed, "'signed'") or now()
     ):
         raise SignatureError(
-            f"the index was signed on {time}, but one of {before.signed} was seen before: somebody "
+            f"the index was signed on {seen.signed}, but one of {before.signed} was seen before: somebody "
             "answers with an old state of the hub (rollback)"
         )
-    return Seen(str(signature.key), time, digest)
+    return seen
+
+
+def seen_of(data: bytes, signature: Signature) -> Seen:
+    """Return what to remember of an index and its signature."""
+    time = stamp(signature.statement.signed) or ""
+    return Seen(str(signature.key), time, hashlib.sha256(data).hexdigest())

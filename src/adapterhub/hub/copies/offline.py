@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
@@ -21,29 +21,39 @@ from adapterhub.hub.server.settings import Settings
 from adapterhub.hub.store import accounts
 from adapterhub.hub.store.models import Account, Job, Token, utcnow
 
+_ADMIN = "admin"
 _START_SECONDS = 60.0
 #: A worker that finishes no check for so long is not waited for; the next server goes on.
 _CHECK_SECONDS = 300.0
 
 
 @contextmanager
-def offline_server(data: Path) -> Iterator[tuple[str, str]]:
+def offline_server(
+    data: Path, made: Callable[[str, str], None] = lambda name, token: None
+) -> Iterator[tuple[str, str]]:
     """Serve *data* on this machine alone while the block runs; yield address and token.
 
-    The token is one of an administrator (one named ``admin`` is made if there is none), holds for an hour at
-    most and is revoked at the end.
+    A folder that is new or empty becomes the data of a new hub, as with ``adapterhub hub serve``. The token
+    is one of an administrator, holds for an hour at most and is revoked at the end.
+
+    Args:
+        data: data folder of a server.
+        made: told name and token of the first administrator of a new hub, which nobody learns again.
 
     Raises:
         HubError: If a server works on the data already: give its address instead.
     """
     settings = replace(Settings.from_environment(data), host="127.0.0.1", port=0, public_url="")
     with listen("127.0.0.1", 0) as listener, Service(settings) as service:
+        first = service.first_token(_ADMIN)
+        if first is not None:
+            made(_ADMIN, first)
         with service.database.write() as session:
             query = select(Account).where(
                 Account.admin.is_(True), Account.disabled.is_(False), Account.kind == "user"
             )
             account = session.scalar(query.order_by(Account.id).limit(1))
-            account = account or accounts.create_account(session, "admin", admin=True)
+            account = account or accounts.create_account(session, _ADMIN, admin=True)
             row, secret = accounts.issue_token(
                 session,
                 account,

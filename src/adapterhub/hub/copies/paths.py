@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import re
 
+from adapterhub.hub import folderkeys, folderreports
 from adapterhub.hub.catalogue import LAYOUT
 from adapterhub.hub.names import slug_problems
 
 
 def path_problem(path: str) -> str | None:
-    """Say why *path* cannot be that of a card in a hub folder; ``None`` if it can."""
+    """Say why *path* cannot be that of a card, report or file of keys in a hub folder; ``None`` if it can."""
     parts = path.split("/")
-    depth = {folder: depth for folder, _, depth in LAYOUT}.get(parts[0])
+    if parts[0] == folderreports.FOLDER:
+        return folderreports.path_problem(path)
+    depth = {**{folder: depth for folder, _, depth in LAYOUT}, folderkeys.FOLDER: 0}.get(parts[0])
     if depth is None or len(parts) != depth + 2 or not path.endswith((".yaml", ".yml")):
         return "is no path of a card"
     stem = re.sub(r"\.ya?ml$", "", parts[-1])

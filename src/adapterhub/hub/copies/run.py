@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from adapterhub.errors import HubError
-from adapterhub.hub import cardfile
+from adapterhub.hub import cardfile, folderkeys, folderreports
 from adapterhub.hub.catalogue import LAYOUT
 from adapterhub.hub.copies.origin import EVERYTHING, Draft, Filter, Got, Offer, Origin, Wanted
 from adapterhub.hub.copies.paths import path_problem
@@ -188,7 +188,8 @@ class _Run:
         else:
             self._copy_all(adapters, jobs)
             places = self._places(wanted, adapters)
-            others = [offer for offer in others if _belongs(offer.path, places)]
+            chosen = {re.sub(r"\.ya?ml$", "", offer.path) for offer in adapters}
+            others = [offer for offer in others if _belongs(offer.path, places, chosen)]
             self._copy_all(others, jobs)
         present = {offer.path for offer in others + adapters}
         self._part_with(present, prune)
@@ -412,6 +413,13 @@ def _contents(card: bytes) -> Iterator[tuple[str, int]]:
 
 
 def _require_card(path: str, data: bytes) -> None:
+    folder = path.split("/")[0]
+    if folder == folderreports.FOLDER:
+        folderreports.read_report(path, data)
+        return
+    if folder == folderkeys.FOLDER:
+        folderkeys.read_keys(Path(path).stem, cardfile.loads(data))
+        return
     kinds: dict[str, CardKind] = {folder: kind for folder, kind, _ in LAYOUT}
     kind = kinds[path.split("/")[0]]
     cleaned, _ = clean_card(cardfile.loads(data))
@@ -420,8 +428,10 @@ def _require_card(path: str, data: bytes) -> None:
         raise HubError(f"{path} does not follow its schema: {'; '.join(problems[:3])}")
 
 
-def _belongs(path: str, places: set[tuple[str, str]]) -> bool:
+def _belongs(path: str, places: set[tuple[str, str]], adapters: set[str]) -> bool:
     parts = path.split("/")
+    if parts[0] == folderreports.FOLDER:
+        return "/".join(("adapters", *parts[1:3])) in adapters
     if parts[0] in ("tasks", "subtasks"):
         return (parts[1], re.sub(r"\.ya?ml$", "", parts[2])) in places
     return True

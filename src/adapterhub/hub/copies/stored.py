@@ -18,7 +18,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from adapterhub.errors import HubError
-from adapterhub.hub import cardfile
+from adapterhub.hub import cardfile, folderkeys, folderreports
 from adapterhub.hub.cards import Member
 from adapterhub.hub.catalogue import catalogue_of
 from adapterhub.hub.copies.index import about_card
@@ -26,13 +26,24 @@ from adapterhub.hub.copies.origin import Draft, Filter, Got, Note, Offer, Wanted
 from adapterhub.hub.copies.paths import path_problem
 from adapterhub.hub.copies.published import read_adapter
 from adapterhub.hub.copies.repocard import RepoState, RepoVersion, card_of, task_cards
+from adapterhub.hub.folderkeys import FolderKey
 from adapterhub.hub.live.cardrows import NOWHERE
 from adapterhub.hub.live.places import Architectures
 from adapterhub.hub.names import slug_problems
-from adapterhub.hub.store import changes
+from adapterhub.hub.reports import SignedReport
+from adapterhub.hub.signing import PublicKey
+from adapterhub.hub.store import changes, reports
 from adapterhub.hub.store.blobs import Blobs
 from adapterhub.hub.store.database import Database
-from adapterhub.hub.store.models import CardRow, Commit, File, Reference, Repo
+from adapterhub.hub.store.models import (
+    Account,
+    CardRow,
+    Commit,
+    File,
+    Reference,
+    Repo,
+    SignerKey,
+)
 from adapterhub.hub.store.repos import DEFAULT_BRANCH
 
 _BATCH = 400
@@ -112,6 +123,33 @@ def _time(moment: datetime) -> str:
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
+def stored_keys(session: Session) -> Iterator[tuple[str, bytes]]:
+    """Yield the keys of each user who has any, as a file of a hub folder with its path."""
+    query = select(SignerKey).join(SignerKey.account).where(Account.disabled.is_(False))
+    groups: dict[str, list[FolderKey]] = defaultdict(list)
+    for row in session.scalars(query.order_by(SignerKey.id)).unique():
+        key = PublicKey.parse(row.public)
+        made = FolderKey(key, row.account.name, row.name, row.expires, row.revoked)
+        groups[row.account.name].append(made)
+    for name, keys in sorted(groups.items()):
+        yield f"{folderkeys.FOLDER}/{name}.yaml", folderkeys.dumps(keys)
+
+
+def stored_reports(
+    session: Session, only: Iterable[int] | None = None
+) -> Iterator[tuple[int, str, bytes]]:
+    """Yield the reports that count (about the repositories *only*): repository, path and content."""
+    for row in reports.counting(session, only):
+        value = {"report": row.document, "signature": row.signature}
+        try:
+            signed = SignedReport.from_json(value)
+        except HubError:
+            continue  # taken in by a version that knew another format
+        if signed.report.repo.casefold() != row.repo.full_name.casefold():
+            continue  # moved since; the signature is for the name that it had
+        yield row.repo_id, folderreports.report_path(signed), folderreports.dumps(signed)
+
+
 class Cards:
     """Every card of a store as everybody may see it, by its path, kept in step with the store."""
 
@@ -123,7 +161,11 @@ class Cards:
         self._architectures = Architectures(self._catalogue)
         self._made: dict[int, tuple[str, dict[str, Any]]] = {}
         self._bytes: dict[int, bytes] = {}
+        self._keys: dict[str, bytes] = {}
+        self._reports: dict[int, dict[str, bytes]] = {}
         self.all: dict[str, bytes] = {}
+        #: When the newest of the changes was made that are taken over here.
+        self.changed: datetime | None = None
 
     def refresh(self) -> bool:
         """Take over what has changed; tell whether anything has."""
@@ -134,6 +176,7 @@ class Cards:
                 news = changes.since(session, self._number)
             if news.number == self._number:
                 return False
+            changed = changes.time_of(session, news.number)
             if news.everything or news.cards or len(news.repos) > _MANY:
                 rows = {row.path: dict(row.data) for row in session.scalars(select(CardRow))}
                 own = {path: card for path, card in rows.items() if path_problem(path) is None}
@@ -148,7 +191,12 @@ class Cards:
                     self._bytes.pop(repo_id, None)
                 states = repo_states(session, news.repos)
             self._take(states)
-        self._number = news.number
+            if news.everything or changes.KEYS in news.repos or len(news.repos) > _MANY:
+                self._keys, self._reports = dict(stored_keys(session)), {}
+                self._take_reports(session, None)
+            else:
+                self._take_reports(session, news.repos)
+        self._number, self.changed = news.number, changed
         self._put_together()
         return True
 
@@ -161,6 +209,12 @@ class Cards:
             self._made[repo_id] = f"adapters/{state.owner}/{state.name}.yaml", card
             self._bytes[repo_id] = cardfile.dumps(card)
 
+    def _take_reports(self, session: Session, only: Iterable[int] | None) -> None:
+        for repo_id in only or ():
+            self._reports.pop(repo_id, None)
+        for repo_id, path, data in stored_reports(session, only):
+            self._reports.setdefault(repo_id, {})[path] = data
+
     def _put_together(self) -> None:
         cards = dict(self._own)
         for _, card in self._made.values():
@@ -168,7 +222,9 @@ class Cards:
                 if path not in cards:
                     cards[path] = cardfile.dumps(extra)
         cards |= {path: self._bytes[repo_id] for repo_id, (path, _) in self._made.items()}
-        self.all = dict(sorted(cards.items()))
+        for repo_id in self._made:
+            cards |= self._reports.get(repo_id, {})
+        self.all = dict(sorted({**cards, **self._keys}.items()))
 
 
 class Stored:

@@ -20,6 +20,7 @@ from adapterhub.hub import cardfile
 from adapterhub.hub.client import prepare
 from adapterhub.hub.copies.repocard import REPOSITORY, SOURCE, front_matter
 from adapterhub.hub.copies.run import Progress
+from adapterhub.hub.copies.signedsync import send_keys, send_reports
 from adapterhub.hub.copies.wire import git_oid
 from adapterhub.hub.entries import Entry
 from adapterhub.hub.hub import Hub
@@ -38,12 +39,16 @@ class Uploaded:
         sent, same: ``owner/name version`` of what was sent, and of what was there already.
         elsewhere: adapters whose files are not in the folder.
         refused: what could not be published, with the reason.
+        keys, reports: how many keys and reports were new there; *unsigned*: which were not taken, and why.
     """
 
     sent: list[str] = field(default_factory=list)
     same: list[str] = field(default_factory=list)
     elsewhere: list[str] = field(default_factory=list)
     refused: dict[str, str] = field(default_factory=dict)
+    keys: int = 0
+    reports: int = 0
+    unsigned: dict[str, str] = field(default_factory=dict)
 
 
 def upload(
@@ -66,8 +71,9 @@ def upload(
         HubError: If the server does not answer or does not take the token.
     """
     os.environ.setdefault("HF_HUB_DISABLE_XET", "1")  # read when it is imported
-    from huggingface_hub import HfApi
+    from huggingface_hub import HfApi, get_token
 
+    token = token or get_token()
     api = HfApi(endpoint=url.rstrip("/"), token=token)
     told, report = progress or Progress(), Uploaded()
     try:
@@ -76,6 +82,8 @@ def upload(
         raise HubError(f"{url} does not take this token: {_reason(error)}") from error
     entries = hub.catalogue.entries
     told.begin(len(entries))
+    # First: who has keys is a user, and no organisation.
+    keys = send_keys(hub, url, token, create_users=create_owners)
     if create_owners:
         _make_owners(api, url, token, {entry.card.owner for entry in entries}, who)
     for entry in entries:
@@ -84,6 +92,9 @@ def upload(
         except HubError as error:
             report.refused[entry.identifier] = str(error)
         told.card(entry.identifier)
+    measured = send_reports(hub, url, token)
+    report.keys, report.reports = keys.keys, measured.reports
+    report.unsigned = {**keys.refused, **measured.refused}
     return report
 
 

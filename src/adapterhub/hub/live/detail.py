@@ -64,6 +64,7 @@ def detail_of(source: LiveSource, session: Session, seen: View) -> Detail:
         hidden_size=_number(facts.get("hidden_size")),
         model_class=facts.get("model_class"),
         notices=tuple(_notices(seen, shown, versions, open_)),
+        signed=shown.signed,
     )
 
 

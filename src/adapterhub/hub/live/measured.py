@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
+from urllib.parse import quote
 
 from adapterhub.hub.live.versions import DIGITS
 from adapterhub.hub.store import reports, repos
@@ -55,6 +56,7 @@ def measured_on(
 def _records(item: Counted) -> list[Measured]:
     document: Any = item.document
     data = document["data"]
+    href = f"api/hub/v1/repos/{quote(item.repo)}/reports/{item.id}"
     return [
         Measured(
             dataset=data["dataset"] or "",
@@ -72,7 +74,7 @@ def _records(item: Counted) -> list[Measured]:
             base_model=document["base_model"]["id"],
             version=item.commit[:DIGITS],
             current=item.current,
-            report=item.id,
+            href=href,
         )
         for value in item.values
     ]

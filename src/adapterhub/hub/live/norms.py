@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy.exc import IntegrityError
 
@@ -15,11 +16,22 @@ from adapterhub.hub.store.staging import Staging
 from adapterhub.hub.web.source import Tensor
 from adapterhub.hub.web.tensorview import tensors_of
 
+if TYPE_CHECKING:
+    from adapterhub.hub.verify.intake import Intake
+
 log = logging.getLogger("adapterhub.hub.norms")
 #: Larger files are not read while somebody waits for a page.
 READ_AT_ONCE = 64 << 20
 #: Tensors of one file that are kept; more are in no adapter that a person looks through.
 _MOST = 5000
+
+
+def attach(intake: Intake) -> None:
+    """Let the workers of *intake* prepare what pages show, when a commit has passed its checks.
+
+    A page still measures what it does not find, as after an upgrade.
+    """
+    intake.measure = partial(measure, intake.database, intake.home, intake.staging)
 
 
 def known(database: Database, sha256: str) -> tuple[Tensor, ...] | None:

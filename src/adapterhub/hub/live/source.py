@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from sqlalchemy import select
@@ -255,12 +256,22 @@ class LiveSource:
         )
 
     def measured(self, owner: str, name: str) -> Sequence[Measured]:
-        return measured_of(self._database, self._caller, owner, name)
+        found = measured_of(self._database, self._caller, owner, name)
+        return [self._with_page(item) for item in found]
 
     def measured_results(
         self, type_: str, task: str, subtask: str | None = None
     ) -> Sequence[Result]:
-        return measured_on(self._database, self._caller, self.live.index.get, type_, task, subtask)
+        found = measured_on(self._database, self._caller, self.live.index.get, type_, task, subtask)
+        return [
+            replace(item, measured=self._with_page(item.measured)) if item.measured else item
+            for item in found
+        ]
+
+    def _with_page(self, item: Measured) -> Measured:
+        """Say whether who signed has published something, and so has a page."""
+        names = self._kept("account names", lambda: {a.name for a in self.accounts()})
+        return item if item.signed_by in names else replace(item, has_page=False)
 
     def trial(self, owner: str, name: str) -> Trial | None:
         if self._offer is None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Literal
 from urllib.parse import quote
 
 from sqlalchemy import select
@@ -11,12 +13,14 @@ from sqlalchemy.orm import Session
 
 from adapterhub.hub.cards import Member, manifest_sha256
 from adapterhub.hub.live.places import evaluations_of
+from adapterhub.hub.signing import SIGNATURE_FILE, stamp
 from adapterhub.hub.store import history
 from adapterhub.hub.store.models import Check as CheckRow
-from adapterhub.hub.store.models import Commit, Repo
+from adapterhub.hub.store.models import Commit, Repo, SignerKey
 from adapterhub.hub.store.models import File as FileRow
 from adapterhub.hub.store.repos import View
-from adapterhub.hub.web.source import Check, File, Outcome, Version
+from adapterhub.hub.verify.signatures import NAME as SIGNATURE
+from adapterhub.hub.web.source import Check, File, Outcome, Signed, Version
 
 #: Versions on a page, newest first; the protocol lists all.
 SHOWN = 30
@@ -34,10 +38,12 @@ _TITLES = {
     "adapter": "Files make a complete adapter",
     "architecture": "Tensors fit the base model",
     "forward": "A forward pass works, and differs from the base",
+    "head": "The prediction head fits, and runs",
     "duplicates": "Nobody else has the same weights here",
     "values": "Weights have usual sizes",
     "signature": "Signed by a key of its owner",
 }
+_SIGNED: Mapping[str, Literal["ok", "unknown"]] = {"ok": "ok", "warning": "unknown"}
 _WORST: Mapping[str, int] = {"error": 0, "warning": 1, "skipped": 2, "ok": 3}
 
 
@@ -67,8 +73,12 @@ def versions_of(
     for item in session.scalars(listed):
         manifests[item.commit_id].append(item)
     checks = _checks(session, ids)
+    signed = _signatures(session, ids)
     versions = [
-        _version(seen.repo, commit, manifests[commit.id], labels[commit.id], checks, files)
+        replace(
+            _version(seen.repo, commit, manifests[commit.id], labels[commit.id], checks, files),
+            signed=signed.get(commit.id),
+        )
         for commit in found
     ]
     return versions, {commit.id[:DIGITS]: commit for commit in found}
@@ -125,6 +135,34 @@ def _checks(session: Session, ids: Sequence[str]) -> dict[str, tuple[Check, ...]
         commit_id: tuple(_summed_up(name, found) for name, found in checks.items())
         for commit_id, checks in groups.items()
     }
+
+
+def _signatures(session: Session, ids: Sequence[str]) -> dict[str, Signed]:
+    """Return the signatures of some commits, as they were checked; a key may have been revoked since."""
+    rows = session.execute(
+        select(CheckRow.commit_id, CheckRow.outcome, CheckRow.message, CheckRow.data)
+        .where(CheckRow.commit_id.in_(ids), CheckRow.name == SIGNATURE)
+        .order_by(CheckRow.id)
+    ).all()
+    keys = {str(data.get("key")) for _, _, _, data in rows}
+    revoked = dict(
+        session.execute(
+            select(SignerKey.fingerprint, SignerKey.revoked).where(
+                SignerKey.fingerprint.in_(keys), SignerKey.revoked.is_not(None)
+            )
+        ).all()
+    )
+    found: dict[str, Signed] = {}
+    for commit_id, outcome, message, data in rows:
+        key, text = str(data.get("key") or ""), message.removeprefix(f"{SIGNATURE_FILE}: ")
+        state: Literal["ok", "unknown", "wrong"] = _SIGNED.get(outcome, "wrong")
+        if state == "unknown" and not data.get("signer"):
+            text = "the signature is right, but nobody has registered that key here"
+        if key in revoked:
+            state, text = "wrong", f"the key was revoked on {stamp(revoked[key])}"
+        time = str(data.get("signed") or "")
+        found[commit_id] = Signed(state, key, str(data.get("signer") or ""), time, text)
+    return found
 
 
 def _summed_up(name: str, found: Sequence[tuple[str, str, str]]) -> Check:

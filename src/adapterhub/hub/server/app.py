@@ -27,6 +27,7 @@ from adapterhub.hub.server import (
     hf_refs,
     hf_repos,
     hf_upload,
+    hf_xet,
     keys,
     openapi,
     ops,
@@ -39,6 +40,7 @@ from adapterhub.hub.server import (
 from adapterhub.hub.server.account.show import refusal_page
 from adapterhub.hub.server.answers import SAFE_HEADERS, Json, refusal
 from adapterhub.hub.server.call import Call, read_body
+from adapterhub.hub.server.fault import fault
 from adapterhub.hub.server.identity import identify
 from adapterhub.hub.server.patience import Patience, TooSlow
 from adapterhub.hub.server.routing import Route, Table, get
@@ -66,6 +68,7 @@ _TABLE = Table(
         hf_files.ROUTES,
         hf_upload.ROUTES,
         hf_lfs.ROUTES,
+        hf_xet.ROUTES,
         hf_refs.ROUTES,
         admin.ROUTES,
         cards_api.ROUTES,
@@ -90,15 +93,6 @@ class NotAllowed(Refusal):
     """The address exists, but not for this method."""
 
     status = 405
-
-
-class Busy(Refusal):
-    """The database, the bucket or the disk does not answer; clients try again by themselves."""
-
-    status = 503
-
-    def __init__(self, message: str) -> None:
-        super().__init__(message, headers={"Retry-After": "5"})
 
 
 class TooMuchHead(Refusal):
@@ -207,19 +201,29 @@ class _Exchange:
         except UNREACHABLE:
             log.exception("the database does not answer", extra={"request": self.id})
             await self._drain()
-            return refusal(Busy("The hub cannot reach its database; try again later."))
+            return self._busy("The hub cannot reach its database; try again later.")
         except OSError as error:
             log.exception("the disk or network failed", extra={"request": self.id})
             await self._drain()
-            return refusal(
-                Busy(f"The hub has a problem with its storage ({error.strerror}); try again later.")
+            return self._busy(
+                f"The hub has a problem with its storage ({error.strerror}); try again later."
             )
         except ClientDisconnect:
             raise
         except Exception:
             log.exception("unexpected error", extra={"request": self.id})
             text = f"This is a fault of the hub, noted under {self.id}."
-            return Json({"error": text}, status_code=500, headers={"X-Error-Message": text})
+            return self._fault(500, "Something went wrong", text)
+
+    def _busy(self, text: str) -> Response:
+        """Ask to come back: the database, the bucket or the disk does not answer."""
+        return self._fault(503, "Not just now", text, {"Retry-After": "5"})
+
+    def _fault(
+        self, status: int, title: str, text: str, headers: dict[str, str] | None = None
+    ) -> Response:
+        settings = self.service.settings
+        return fault(settings, self.request, self.id, status, title, text, headers)
 
     async def _call_or_page(self) -> Response:
         """Answer, and tell a person by a page that there is nothing at an address."""
@@ -245,9 +249,12 @@ class _Exchange:
         if self.route.visited:
             return await self._visit(self.route, parts, address)
         header = self.request.headers.get("authorization")
-        caller = await run_sync(
-            identify, self.service.database, self.service.guesses, header, address
-        )
+        if self.route.caller is not None:
+            caller = await run_sync(self.route.caller, self.service, header, address)
+        else:
+            caller = await run_sync(
+                identify, self.service.database, self.service.guesses, header, address
+            )
         self.who = caller.name
         self.service.limits.take(self.request.method, self.request.url.path, caller)
         if inspect.iscoroutinefunction(self.route.endpoint):

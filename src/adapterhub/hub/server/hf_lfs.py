@@ -22,7 +22,13 @@ from adapterhub.hub.server.signed import Announced
 from adapterhub.hub.sniff import sniff
 from adapterhub.hub.store import commits, ledger, quotas
 from adapterhub.hub.store.models import Repo
-from adapterhub.hub.store.refusals import Malformed, Missing, Unacceptable, all_problems
+from adapterhub.hub.store.refusals import (
+    Forbidden,
+    Malformed,
+    Missing,
+    Unacceptable,
+    all_problems,
+)
 from adapterhub.hub.store.staging import Staged, Writer
 
 _MAX_OBJECTS = 256
@@ -98,7 +104,9 @@ def _actions(call: Call, repo: Repo, item: Announced, transfer: str) -> dict[str
     if transfer != "basic" and item.size > part_size:
         header = parts.addresses(key, f"{address}/part", item, part_size)
         whole = f"{address}/end?{signed.sign(key, parts.part_of(item, signed.END))}"
-    verify = call.repo_url(f"{repo.full_name}.git") + "/info/lfs/verify"
+    # git's own client sends no token to an address that it is given.
+    question = signed.sign(key, parts.part_of(item, signed.ARRIVED))
+    verify = call.repo_url(f"{repo.full_name}.git") + f"/info/lfs/verify?{question}"
     return {"upload": {"href": whole, "header": header}, "verify": {"href": verify, "header": {}}}
 
 
@@ -115,14 +123,19 @@ async def put_blob(call: Call) -> Response:
     with call.service.staging.area() as folder:
         writer = Writer(folder / "upload", item.size, "the file")
         try:
-            await _receive(call, writer)
+            await receive(call, writer)
             await run_sync(_keep, call, writer, item)
+        except Unacceptable as error:
+            if not call.request.headers.get("user-agent", "").startswith("git-lfs/"):
+                raise
+            # git's own client takes 422 for a quarrel about the content type, and reports success.
+            return Json({"message": str(error)}, status_code=400, media_type=_MEDIA_TYPE)
         finally:
             writer.close()
     return Response(headers={"ETag": f'"{item.oid}"'})
 
 
-async def _receive(call: Call, writer: Writer) -> None:
+async def receive(call: Call, writer: Writer) -> None:
     """Write the body to a file.
 
     Raises:
@@ -192,7 +205,7 @@ async def put_part(call: Call) -> Response:
     with call.service.staging.area() as folder:
         writer = Writer(folder / "part", size, "the part")
         try:
-            await _receive(call, writer)
+            await receive(call, writer)
             tag = await run_sync(parts.keep, call.service.pending, item, writer, size)
         finally:
             writer.close()
@@ -221,11 +234,18 @@ def end_parts(call: Call) -> Response:
 
 
 def verify(call: Call) -> Response:
-    """Confirm that a file has arrived."""
+    """Confirm that a file has arrived, to whoever may write there, or has the signed address for it."""
     body = call.json()
+    oid = call.text(body, "oid", limit=64)
     with call.service.database.read() as session:
-        seen = call.view(session, need="write")
-        blob = commits.may_use(session, seen.repo.id, call.text(body, "oid", limit=64))
+        if call.query.get("signature"):
+            item = _signed(call)
+            if item.part != signed.ARRIVED or item.oid != oid:
+                raise Forbidden("This address is for another question.")
+            blob = commits.may_use(session, item.repo, oid)
+        else:
+            seen = call.view(session, need="write")
+            blob = commits.may_use(session, seen.repo.id, oid)
         if blob is None or blob.size != body.get("size"):
             raise Missing("no such file has arrived")
     return Json({})

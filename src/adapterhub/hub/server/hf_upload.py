@@ -23,7 +23,7 @@ from adapterhub.hub.server.call import Call
 from adapterhub.hub.server.ndjson import CommitReader, Line
 from adapterhub.hub.server.routing import Route, post
 from adapterhub.hub.sniff import SAVE_AS_SAFETENSORS, sniff
-from adapterhub.hub.store import history
+from adapterhub.hub.store import history, quotas
 from adapterhub.hub.store.commits import Change
 from adapterhub.hub.store.models import Commit
 from adapterhub.hub.store.refusals import (
@@ -48,7 +48,7 @@ def preupload(call: Call) -> Response:
 
     Files that would be refused are refused here already, as far as name and first bytes tell.
     """
-    _no_pull_requests(call)
+    no_pull_requests(call)
     wanted = call.json().get("files")
     if not isinstance(wanted, list) or len(wanted) > _MAX_FILES:
         raise Malformed(f"files must be a list of at most {_MAX_FILES}")
@@ -58,6 +58,8 @@ def preupload(call: Call) -> Response:
         seen = call.view(session, need="write")
         commit = history.resolve(session, seen, call.parts["rev"])
         known = {item.path: item for item in history.files(session, commit)}
+        owner, left = seen.repo.owner.name, quotas.room(session, seen.repo.owner_id, settings.quota)
+    sizes = {item.size for item in known.values()}
     answer, ignored = [], []
     for item in wanted:
         path, size, sample = _described(call, item)
@@ -75,6 +77,10 @@ def preupload(call: Call) -> Response:
         # Pickles are never stored, so they must come within the commit, where they are converted.
         small = size <= settings.regular_limit or target_of(path) is not None
         mode = "regular" if small else "lfs"
+        # By Xet a client would hear later that there is no room, but not why. What it may have sent before
+        # is left for later, as it takes no room.
+        if mode == "lfs" and call.service.takes_xet and size not in sizes:
+            _require_room(owner, left, path, size)
         row: dict[str, Any] = {"path": path, "uploadMode": mode, "shouldIgnore": False}
         if path in known:
             row["oid"] = known[path].git_oid if mode == "regular" else known[path].sha256
@@ -114,14 +120,25 @@ def _sample_problems(path: str, size: int, sample: bytes) -> list[str]:
     return [line for line in problems if SAVE_AS_SAFETENSORS in line and " is a" in line]
 
 
-def _no_pull_requests(call: Call) -> None:
+def _require_room(owner: str, left: int | None, path: str, size: int) -> None:
+    if left is not None and left < size:
+        room, needed = quotas.human(left), quotas.human(size)
+        raise TooLarge(f"{owner} has {room} left; {path} needs {needed}")
+
+
+def no_pull_requests(call: Call) -> None:
+    """Refuse what asks for a pull request.
+
+    Raises:
+        Forbidden: Then.
+    """
     if call.flag("create_pr"):
         raise Forbidden("This hub has no pull requests; commit to a branch of your own.")
 
 
 async def commit(call: Call) -> Response:
     """Take a commit: read it as a stream, check it, store it, publish it."""
-    _no_pull_requests(call)
+    no_pull_requests(call)
     service, settings = call.service, call.service.settings
     await run_sync(_require_write, call)
     with service.staging.area() as folder:

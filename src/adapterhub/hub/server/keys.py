@@ -27,22 +27,33 @@ def _key(row: SignerKey) -> dict[str, Any]:
 
 
 def register_key(call: Call) -> Response:
-    """Register a public key in one's own profile."""
+    """Register a public key in one's own profile; an administrator may name another *user*.
+
+    That is for taking over a hub with what its people have signed. It may have expired, and with *revoked*
+    it is known as revoked at once.
+    """
     body = call.json()
     call.caller.require_scope("write")
+    other = call.text(body, "user", "", limit=200)
     try:
         expires = moment(body.get("expires"), "'expires'")
     except SignatureError as error:
         raise Malformed(str(error)) from error
     with call.service.database.write() as session:
         account = session.get_one(Account, call.caller.account_id)
+        if other and other.casefold() != account.name.casefold():
+            call.caller.require_admin()
+            account = accounts.find_account(session, other)
         row = signers.register(
             session,
             account,
             call.text(body, "key", limit=200),
             name=call.text(body, "name", "", limit=200),
             expires=expires,
+            past=bool(other),
         )
+        if other and body.get("revoked"):
+            signers.revoke(session, account, row.fingerprint)
         accounts.audit(session, call.caller, "key.register", account.name, row.fingerprint)
         return Json(_key(row), status_code=201)
 

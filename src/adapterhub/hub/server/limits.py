@@ -21,7 +21,7 @@ from adapterhub.hub.store.refusals import TooMany
 _MAX_BUCKETS = 20_000
 _WINDOW = 60.0
 _FREE = ("/healthz", "/readyz", "/metrics", "/assets/")
-_TRIES = ("/try", "/try/")
+_TRIES = ("/try", "/try/", "/try/image")
 _SEARCHES = ("/search/", "/api/hub/v1/search")
 #: Questions that are asked by POST because they are long.
 _ASKING = ("/paths-info/", "/preupload/", "/api/validate-yaml")

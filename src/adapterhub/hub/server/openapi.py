@@ -42,6 +42,9 @@ _PARTS = {
     "user": "Name of a user.",
     "report": "Number of a report.",
     "key": "Fingerprint of a key.",
+    "push": "Name of an upload, from the address that came with its token.",
+    "prefix": "Kind of hash: default.",
+    "hash": "Hash of a chunk or xorb, as Xet writes it.",
 }
 _GROUPS = {"hf": "Hugging Face protocol", "ops": "Operation"}
 _OURS = "Hub"

@@ -72,9 +72,16 @@ _SIGNED = {
     "account": whole(0),
     "oid": _SHA256,
     "size": whole(0),
-    "part": whole(-1),
+    "part": whole(-2),
     "expires": whole(0),
     "signature": _SHA256,
+}
+#: What is typed to try an adapter.
+_TYPED = {
+    "text": text(),
+    "context": text(),
+    "choices": listing(text(), 5),
+    "max_new_tokens": whole(1),
 }
 _EXPAND = {"expand": listing(text())}
 _PAGE = {"limit": whole(1, 1000), "cursor": text()}
@@ -154,7 +161,9 @@ OPERATIONS: dict[str, Operation] = {
         answer="application/vnd.git-lfs+json",
         needs="write",
     ),
-    "hf_lfs.verify": Operation(thing("oid", "size", oid=_SHA256, size=whole(0)), needs="write"),
+    "hf_lfs.verify": Operation(
+        thing("oid", "size", oid=_SHA256, size=whole(0)), query=_SIGNED, needs="write"
+    ),
     "hf_lfs.put_blob": Operation(
         text(format="binary"),
         body_type="application/octet-stream",
@@ -178,6 +187,20 @@ OPERATIONS: dict[str, Operation] = {
         ),
         query=_SIGNED,
         bad=(409, *_COMMITS),
+    ),
+    "hf_xet.write_token": Operation(query={"create_pr": _FLAG}, needs="write"),
+    "hf_xet.find_chunk": Operation(),
+    "hf_xet.put_xorb": Operation(
+        text(format="binary"), body_type="application/octet-stream", bad=_COMMITS
+    ),
+    "hf_xet.put_shard": Operation(
+        text(format="binary"), body_type="application/octet-stream", bad=(409, *_COMMITS)
+    ),
+    "hf_xet.put_shard_and_tell": Operation(
+        text(format="binary"),
+        body_type="application/octet-stream",
+        bad=_COMMITS,
+        answer="application/x-ndjson",
     ),
     "hf_refs.create_branch": Operation(
         thing(startingPoint=text(300)), good=(201,), bad=(409,), needs="write"
@@ -227,13 +250,15 @@ OPERATIONS: dict[str, Operation] = {
     ),
     "tryit_api.what": Operation(),
     "tryit_api.try_several": Operation(
-        thing(
-            "adapters", "text", adapters=listing(text(), 4), text=text(), max_new_tokens=whole(1)
-        ),
-        bad=(409, 413, 422),
+        thing("adapters", "text", adapters=listing(text(), 4), **_TYPED), bad=(409, 413, 422)
     ),
     "tryit_api.try_one": Operation(
-        thing("text", text=text(), max_new_tokens=whole(1), revision=text(300)),
+        thing("text", revision=text(300), **_TYPED), bad=(409, 413, 422)
+    ),
+    "tryit_api.try_image": Operation(
+        text(format="binary"),
+        body_type="image/png, image/jpeg",
+        query={"revision": text(300)},
         bad=(409, 413, 422),
     ),
     "reports_api.send": Operation(
@@ -244,7 +269,14 @@ OPERATIONS: dict[str, Operation] = {
     "reports_api.withdraw": Operation(bad=(409,), needs="write"),
     "reports_api.board": Operation(query={"dataset": text(200)}),
     "keys.register_key": Operation(
-        thing("key", key=text(200), name=text(200), expires={"type": ["string", "null"]}),
+        thing(
+            "key",
+            key=text(200),
+            name=text(200),
+            expires={"type": ["string", "null"]},
+            user=text(200),
+            revoked={"type": ["string", "null"]},
+        ),
         good=(200, 201),
         bad=(409, 422),
         needs="write",

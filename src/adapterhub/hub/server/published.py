@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import threading
-from datetime import datetime, timedelta
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -23,8 +23,8 @@ from adapterhub.hub.store.refusals import Missing
 from adapterhub.hub.trust import PASSPHRASE_VARIABLE
 
 KEY_VARIABLE, DAYS_VARIABLE = "ADAPTERHUB_INDEX_KEY", "ADAPTERHUB_INDEX_DAYS"
-#: A signature is made anew after this part of its life, so that nobody meets one that has just expired.
-_RENEWED = timedelta(hours=1)
+#: How often a signature is made anew although nothing has changed, so that nobody meets an expired one.
+_RENEWED = 3600
 
 
 class Board:
@@ -63,9 +63,13 @@ class Board:
             return None
         with self._lock:
             self._refresh()
-            if self._signed is None or self._signed[0] < now() - _RENEWED:
-                made = indexes.sign_index(self._key, self._index, days=self._days)
-                self._signed = made.statement.signed, made.dumps()
+            # The time is that of the last change or of the last full hour, whatever process is asked: to a
+            # client that remembers the newest, one process must not look like the past of another.
+            hour = datetime.fromtimestamp(now().timestamp() // _RENEWED * _RENEWED, timezone.utc)
+            time = max(hour, self._cards.changed or hour)
+            if self._signed is None or self._signed[0] != time:
+                made = indexes.sign_index(self._key, self._index, days=self._days, signed=time)
+                self._signed = time, made.dumps()
             return self._signed[1]
 
     def _refresh(self) -> None:
@@ -133,7 +137,7 @@ def card(call: Call) -> Response:
     data = board(call.service).card(call.parts["path"])
     if data is None:
         raise Missing(f"there is no card {call.parts['path'][:200]}")
-    return _answer(call, data, "application/yaml")
+    return _answer(call, data, "application/yaml")  # (JSON, as of reports, is YAML)
 
 
 def _answer(call: Call, data: bytes, media_type: str) -> Response:

@@ -9,10 +9,14 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 from adapterhub.hub.store.refusals import Malformed
+
+if TYPE_CHECKING:
+    from adapterhub.hub.server.service import Service
+    from adapterhub.hub.store.accounts import Caller
 
 _PART = re.compile(r"\{(\w+)(\*?)\}")
 
@@ -24,6 +28,8 @@ class Route:
     Attributes:
         endpoint: called with a :class:`~adapterhub.hub.server.call.Call`; a plain function runs in a
             thread, a coroutine function reads the body itself, as a stream.
+        caller: finds out who makes the request, from its ``Authorization`` and address, where that is not
+            a user's token.
         visited: whether it is a page: the caller follows from the cookie of the browser, a form is taken
             only from a page of this hub, and refusals are pages (see :mod:`.visitor`, :mod:`.forms`).
     """
@@ -32,6 +38,7 @@ class Route:
     pattern: str
     endpoint: Callable[..., Any]
     visited: bool = False
+    caller: Callable[[Service, str | None, str], Caller] | None = None
     regex: re.Pattern[str] = field(init=False)
 
     def __post_init__(self) -> None:

@@ -8,9 +8,11 @@ import threading
 from collections import Counter
 from pathlib import Path
 
+from anyio import CapacityLimiter
 from sqlalchemy import select
 
 from adapterhub.errors import HubError
+from adapterhub.hub.live import norms
 from adapterhub.hub.live.liveindex import LiveIndex
 from adapterhub.hub.server.identity import Guesses
 from adapterhub.hub.server.limits import Limits
@@ -69,10 +71,14 @@ class Service:
         self.home = open_blobs(settings)
         self.pending = pending_of(self.home)
         self.assembling = Assembling()
+        self.takes_xet = settings.takes_xet
+        #: Limits how many files are put together at once (made where the event loop is).
+        self.rebuilding: CapacityLimiter | None = None
         self.staging = Staging(settings.data / "staging")
         self.intake = Intake(self.database, self.home, self.staging)
         self.intake.allowance = settings.quota
         self.intake.deep = deep_checks(settings)
+        norms.attach(self.intake)
         self.live = LiveIndex(self.database)
         self.guesses = Guesses(settings.bad_tokens)
         self.limits = Limits(settings.rates)

@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from importlib.util import find_spec
 from pathlib import Path
 
 from adapterhub.errors import HubError
@@ -55,12 +56,16 @@ class Settings:
         title, about: name of the hub for people, and a sentence about it.
         public_url: the address by which clients reach the hub; by default as each request says.
         host, port: where to listen; port 0 takes a free one.
-        regular_limit: files up to this size come within the commit (base64), larger ones by LFS. Clients
-            of 2026 send what comes by LFS to a Xet server unless ``HF_HUB_DISABLE_XET=1``, so this is
-            also the largest file that they can send without that.
+        regular_limit: files up to this size come within the commit (base64), larger ones by Xet or LFS.
+            Clients of 2026 send those by Xet unless ``HF_HUB_DISABLE_XET=1``, so if that is not taken, this
+            is also the largest file that they can send without that.
         part_size: files by LFS that are larger go in parts of so many bytes, if the client knows how.
         max_file: largest file, in bytes.
         max_commit: largest sum of the files sent along with one commit, in bytes.
+        xet: take large files in Xet's format, too, as clients of 2026 send them; by default, if ``lz4``
+            is installed, which it takes.
+        xet_staged: bytes that one user may have in unfinished uploads in Xet's format, and largest sum of
+            the files of one such upload.
         check_now: run the checks of a commit before answering; else leave them to workers.
         workers: check workers (threads) inside the server.
         redirect: with a bucket, send clients there for contents.
@@ -91,6 +96,8 @@ class Settings:
     part_size: int = 64 * MIB
     max_file: int = 20 * 1024 * MIB
     max_commit: int = 2 * 1024 * MIB
+    xet: bool | None = None
+    xet_staged: int = 40 * 1024 * MIB
     check_now: bool = True
     workers: int = 1
     redirect: bool = True
@@ -118,6 +125,23 @@ class Settings:
     def embedded(self) -> bool:
         """Whether this process is the only one that may work on the data."""
         return self.database.startswith("sqlite")
+
+    @property
+    def takes_xet(self) -> bool:
+        """Whether large files are taken in Xet's format.
+
+        Raises:
+            HubError: If that was asked for, and cannot be done.
+        """
+        if self.xet is False:
+            return False
+        if find_spec("lz4") is not None:
+            return True
+        if self.xet:
+            raise HubError(
+                "ADAPTERHUB_XET is 1, which needs lz4; run: pip install 'adapterhub[hub]'"
+            )
+        return False
 
     @property
     def login_time(self) -> timedelta:
@@ -151,7 +175,8 @@ class Settings:
         ``ADAPTERHUB_DATABASE_URL``, ``ADAPTERHUB_BLOBS``, ``ADAPTERHUB_TITLE``,
         ``ADAPTERHUB_ABOUT``, ``ADAPTERHUB_PUBLIC_URL``, ``ADAPTERHUB_HOST``, ``ADAPTERHUB_PORT``,
         ``ADAPTERHUB_REGULAR_LIMIT``, ``ADAPTERHUB_PART_SIZE``, ``ADAPTERHUB_MAX_FILE``,
-        ``ADAPTERHUB_MAX_COMMIT``, ``ADAPTERHUB_REDIRECT``, ``ADAPTERHUB_SIGN_UP``,
+        ``ADAPTERHUB_MAX_COMMIT``, ``ADAPTERHUB_XET``, ``ADAPTERHUB_XET_STAGED``,
+        ``ADAPTERHUB_REDIRECT``, ``ADAPTERHUB_SIGN_UP``,
         ``ADAPTERHUB_LOGIN_DAYS``, ``ADAPTERHUB_LOGIN_IDLE_DAYS``, ``ADAPTERHUB_QUOTA_BYTES``,
         ``ADAPTERHUB_QUOTA_REPOS``, ``ADAPTERHUB_RATE_READS``, ``ADAPTERHUB_RATE_SEARCHES``,
         ``ADAPTERHUB_RATE_WRITES``, ``ADAPTERHUB_RATE_TRIES``, ``ADAPTERHUB_MODELS`` (with commas
@@ -180,7 +205,14 @@ class Settings:
             if not port.isdigit() or int(port) > 65535:
                 raise HubError(f"ADAPTERHUB_PORT is {port!r}, which is no port")
             settings = replace(settings, port=int(port))
-        for name in ("regular_limit", "part_size", "max_file", "max_commit", "quota_bytes"):
+        for name in (
+            "regular_limit",
+            "part_size",
+            "max_file",
+            "max_commit",
+            "xet_staged",
+            "quota_bytes",
+        ):
             text = source.get(f"ADAPTERHUB_{name.upper()}", "")
             if text:
                 settings = replace(settings, **{name: parse_size(text)})
@@ -192,7 +224,7 @@ class Settings:
                         f"ADAPTERHUB_{name.upper()} is {text!r}; write a whole number from {least}"
                     )
                 settings = replace(settings, **{name: int(text)})
-        for name in ("sign_up", "redirect"):
+        for name in ("sign_up", "redirect", "xet"):
             text = source.get(f"ADAPTERHUB_{name.upper()}", "").lower()
             if text not in ("", "0", "1", "no", "yes", "false", "true"):
                 raise HubError(f"ADAPTERHUB_{name.upper()} is {text!r}; write 1 or 0")

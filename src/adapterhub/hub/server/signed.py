@@ -12,8 +12,9 @@ from adapterhub.hub.store.refusals import Forbidden
 
 _FIELDS = ("repo", "account", "oid", "size", "part", "expires")
 LIFETIME = 6 * 3600
-#: In place of the number of a part: the whole file in one request, and the end of one sent in parts.
-WHOLE, END = 0, -1
+#: In place of the number of a part: the whole file in one request, the end of one sent in parts, and the
+#: question whether it has arrived.
+WHOLE, END, ARRIVED = 0, -1, -2
 
 
 @dataclass(frozen=True)

@@ -1,12 +1,10 @@
-"""From "this text for that adapter" to a result: who may, which files, which base model, and the queue."""
+"""From "this, typed for that adapter" to a result: who may, which files, which base model, and the queue."""
 
 from __future__ import annotations
 
 import asyncio
-import json
+import base64
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +18,9 @@ from adapterhub.hub.store.database import Database
 from adapterhub.hub.store.refusals import Malformed, Refusal
 from adapterhub.hub.store.repos import DEFAULT_BRANCH
 from adapterhub.hub.tryit.folders import AdapterFolders
-from adapterhub.hub.tryit.jobs import GENERATORS, Job, Limits, Overloaded, TryError
-from adapterhub.hub.tryit.models import LocalModel, LocalModels, read_models
+from adapterhub.hub.tryit.forms import WRITING, Lacking, form_of, require
+from adapterhub.hub.tryit.jobs import Job, Limits, Overloaded, TryError, Typed
+from adapterhub.hub.tryit.models import LocalModels, read_models
 from adapterhub.hub.tryit.pool import Pool
 from adapterhub.hub.web.source import Trial
 
@@ -41,19 +40,6 @@ class Busy(Refusal):
 
     def __init__(self, error: Overloaded) -> None:
         super().__init__(str(error), headers={"Retry-After": str(error.seconds)})
-
-
-@dataclass(frozen=True)
-class Offer:
-    """That an adapter can be tried.
-
-    Attributes:
-        base: the local base model.
-        generates: whether it continues the text, so that a length can be asked for.
-    """
-
-    base: LocalModel
-    generates: bool
 
 
 class TryIt:
@@ -92,31 +78,49 @@ class TryIt:
         if self.pool is not None:
             self.pool.__exit__()
 
-    def offer(self, facts: Mapping[str, Any]) -> Offer | None:
-        """Return how adapters with these facts (of a commit) can be tried, if they can."""
+    def trial(self, facts: Mapping[str, Any]) -> Trial | None:
+        """Return what a page says about trying an adapter with these facts (of a commit).
+
+        ``None`` where nothing can be tried at all; why one adapter cannot be is in the record.
+        """
+        if not self.models:
+            return None
+        name = str(facts.get("base_model") or "an unknown base model")
         model = self.models.find(facts.get("base_model"))
         if model is None:
-            return None
-        head, task = facts.get("head"), facts.get("task_type")
-        if _generates(model.path) and task in (None, "CAUSAL_LM"):
-            # A head of its own may be for something else, unless the class that wrote it generates.
-            return Offer(model, not head or str(facts.get("model_class")).endswith(GENERATORS))
-        return Offer(model, False) if head or task in ("SEQ_CLS", "TOKEN_CLS") else None
-
-    def trial(self, facts: Mapping[str, Any]) -> Trial | None:
-        """Return what a page says about trying an adapter with these facts."""
-        found, limits = self.offer(facts), self.limits
-        if found is None:
-            return None
-        return Trial(found.base.id, found.generates, limits.characters, limits.new_tokens)
+            return Trial(name, reason=f"this hub has no copy of {name}")
+        limits = self.limits
+        try:
+            form = form_of(facts, model.path)
+        except TryError as error:
+            return Trial(model.id, reason=str(error))
+        return Trial(
+            model.id,
+            form in WRITING,
+            limits.characters,
+            limits.new_tokens,
+            form=form,
+            context=limits.context if form == "question" else 0,
+            choices=limits.choices if form == "choice" else 0,
+            choice=limits.choice if form == "choice" else 0,
+            image=limits.image if form == "image" else 0,
+        )
 
     def prepare(
-        self, session: Session, caller: Caller, name: str, text: str, new_tokens: int, revision: str
+        self,
+        session: Session,
+        caller: Caller,
+        name: str,
+        typed: Typed,
+        new_tokens: int,
+        revision: str,
     ) -> Job:
         """Return the job for one adapter.
 
         Raises:
-            Refusal: If the caller may not have it, it is not verified, or its base model is not here.
+            Refusal: If the caller may not have it, it is not verified, its base model is not here, or
+                something is missing.
+            TryError: If there is no form for its head.
         """
         owner, _, stem = name.removeprefix("@").partition("/")
         seen = repos.view(session, caller, owner, stem)
@@ -135,22 +139,34 @@ class TryIt:
                 f"{shown} is for {base or 'an unknown base model'}, which this hub does not have; "
                 f"models here: {here}"
             )
-        if not text.strip():
-            raise Malformed("the text is empty")
+        try:
+            require(form_of(commit.facts, model.path), typed, self.limits)
+        except Lacking as error:
+            raise Malformed(str(error)) from error
         key, folder = self._folders.get(history.files(session, commit), shown)
-        return Job(model.path, key, folder, text, new_tokens, shown)
+        return Job(
+            model.path,
+            key,
+            folder,
+            typed.text,
+            new_tokens,
+            shown,
+            typed.context,
+            typed.choices,
+            base64.b64encode(typed.image).decode(),
+        )
 
     async def run(
         self,
         database: Database,
         caller: Caller,
         names: Sequence[str],
-        text: str,
+        typed: Typed,
         *,
         new_tokens: int = 32,
         revision: str = DEFAULT_BRANCH,
     ) -> list[dict[str, Any]]:
-        """Return what each adapter makes of *text*: a result, or ``{"error": why not}``.
+        """Return what each adapter makes of what was *typed*: a result, or ``{"error": why not}``.
 
         The jobs go to the child together: adapters over one base model share one batch.
 
@@ -169,7 +185,9 @@ class TryIt:
             with database.read() as session:
                 for name in names:
                     try:
-                        made.append(self.prepare(session, caller, name, text, new_tokens, revision))
+                        made.append(
+                            self.prepare(session, caller, name, typed, new_tokens, revision)
+                        )
                     except (Refusal, TryError) as error:
                         made.append(error)
             return made
@@ -204,10 +222,3 @@ class TryIt:
 
 def _sentence(name: str, error: TryError) -> str:
     return f"@{name.removeprefix('@')}: {error}"
-
-
-@lru_cache(maxsize=64)
-def _generates(path: Path) -> bool:
-    """Whether the model in a folder is a causal language model."""
-    config = json.loads((path / "config.json").read_text(encoding="utf-8"))
-    return any(str(name).endswith(GENERATORS) for name in config.get("architectures") or ())

@@ -11,6 +11,7 @@ from urllib.parse import unquote, urlsplit
 from xml.sax.saxutils import escape
 
 from adapterhub.errors import HubError
+from adapterhub.hub import folderkeys, folderreports
 from adapterhub.hub.catalogue import card_paths
 from adapterhub.hub.copies import index as indexes
 from adapterhub.hub.copies.paths import path_problem
@@ -134,7 +135,10 @@ def _fill(hub: Hub, site: Site, source: FolderSource, built: Built, base_url: st
 
 def _index(hub: Hub, built: Built, key: SigningKey | None, days: float) -> None:
     """Write the cards and the list of them, by which a mirror copies the hub."""
-    cards = {p.relative_to(hub.path).as_posix(): p.read_bytes() for _, p in card_paths(hub.path)}
+    paths = [path for _, path in card_paths(hub.path)]
+    paths += sorted((hub.path / folderkeys.FOLDER).glob("*.yaml"))
+    paths += sorted((hub.path / folderreports.FOLDER).glob("*/*/*.json"))
+    cards = {path.relative_to(hub.path).as_posix(): path.read_bytes() for path in paths}
     cards = {path: data for path, data in cards.items() if path_problem(path) is None}
     for path, data in cards.items():
         _write(built, indexes.CARDS + path, data)

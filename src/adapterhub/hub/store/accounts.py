@@ -189,17 +189,29 @@ def identify(session: Session, secret: str, address: str = "") -> tuple[Caller, 
         Unidentified: If there is no such token, or it has expired or been revoked.
     """
     token = session.scalar(select(Token).where(Token.digest == _digest(secret)))
-    now = utcnow()
+    caller = _caller(token, address)
+    return caller, token is None or token.used is None or token.used < utcnow() - _REFRESH
+
+
+def identify_again(session: Session, token_id: int, address: str = "") -> Caller:
+    """Return who the token of that number stands for, for whom was given something on its strength.
+
+    Raises:
+        Unidentified: As :func:`identify`.
+    """
+    return _caller(session.get(Token, token_id), address)
+
+
+def _caller(token: Token | None, address: str) -> Caller:
     if (
         token is None
         or token.revoked
         or token.account.disabled
-        or (token.expires and token.expires <= now)
+        or (token.expires and token.expires <= utcnow())
     ):
         raise Unidentified(BAD_TOKEN)
     account = token.account
-    caller = Caller(account.id, account.name, account.admin, token.scope, address, token.id)
-    return caller, token.used is None or token.used < now - _REFRESH
+    return Caller(account.id, account.name, account.admin, token.scope, address, token.id)
 
 
 def note_use(session: Session, token_id: int) -> None:

@@ -11,19 +11,29 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import delete, event, func, insert, inspect, select, text
 from sqlalchemy.orm import Session, sessionmaker
 
-from adapterhub.hub.store.models import Account, Change, Commit, Repo, utcnow
+from adapterhub.hub.store.models import (
+    Account,
+    Change,
+    Commit,
+    EvaluationReport,
+    Repo,
+    SignerKey,
+    utcnow,
+)
 
 #: Any number that no other program of the same database uses, nor the migrations.
 _LOG_LOCK = 4_771_190_312
 _NOTED = "adapterhub_changed"
 _OWNERS = "adapterhub_owners"
 _KEPT = timedelta(days=7)
+#: Stands for a repository in a line that says: the keys of users are different now.
+KEYS = 0
 #: What of an account is seen on pages.
 _SHOWN = ("name", "fullname", "kind")
 
@@ -32,6 +42,7 @@ _SHOWN = ("name", "fullname", "kind")
 class News:
     """What has changed: up to which number this is, which repositories, and whether the cards have.
 
+    Among the repositories is :data:`KEYS` if the keys of users have changed.
     *everything*: too much time has passed to tell; all must be read again.
     """
 
@@ -57,12 +68,16 @@ def _after_flush(session: Session, context: Any) -> None:
     for item in (*session.new, *session.dirty, *session.deleted):
         if isinstance(item, Repo):
             note(session, item.id)
-        elif isinstance(item, Commit):
+        elif isinstance(item, Commit | EvaluationReport):
             note(session, item.repo_id)
+        elif isinstance(item, SignerKey):
+            note(session, KEYS)
         elif isinstance(item, Account) and any(
             inspect(item).attrs[name].history.has_changes() for name in _SHOWN
         ):
             session.info.setdefault(_OWNERS, set()).add(item.id)
+        if isinstance(item, Account) and inspect(item).attrs["disabled"].history.has_changes():
+            note(session, KEYS)
 
 
 def _before_commit(session: Session) -> None:
@@ -88,6 +103,13 @@ def _after_rollback(session: Session, previous: Any) -> None:
 def latest(session: Session) -> int:
     """Return the number of the newest line, 0 if there is none."""
     return session.scalar(select(func.max(Change.id))) or 0
+
+
+def time_of(session: Session, number: int) -> datetime | None:
+    """Return the time of the newest change up to a number, in whole seconds; ``None`` if there is none."""
+    # The newest of all: the clocks of several processes differ, and this must not go back.
+    found = session.scalar(select(func.max(Change.created)).where(Change.id <= number))
+    return found.replace(microsecond=0) if found else None
 
 
 def since(session: Session, number: int) -> News:

@@ -1,7 +1,8 @@
 """Links with which somebody sets a password, once, within some days.
 
 An administrator makes one for a new user (with a name, or free to choose one) or for a user who has no
-password or forgot it. The link holds a random value, of which only the SHA-256 is kept.
+password or forgot it. The link holds a random value (behind the ``#``, so that no log of a server has it), of
+which only the SHA-256 is kept.
 """
 
 from __future__ import annotations

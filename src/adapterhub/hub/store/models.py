@@ -201,6 +201,25 @@ class Upload(Base):
     created: Mapped[datetime] = mapped_column(default=utcnow)
 
 
+class StagedXorb(Base):
+    """A part of large files that came in Xet's format, until the files are put together; see ``xorbs``.
+
+    *used*: a shard that told of it is done with.
+    """
+
+    __tablename__ = "staged_xorbs"
+
+    folder: Mapped[str] = mapped_column(String(100), primary_key=True)
+    xorb: Mapped[str] = mapped_column(String(64), primary_key=True)
+    repo_id: Mapped[int] = mapped_column(ForeignKey("repos.id", ondelete="CASCADE"), index=True)
+    account_id: Mapped[int] = mapped_column(
+        ForeignKey("accounts.id", ondelete="CASCADE"), index=True
+    )
+    size: Mapped[int] = mapped_column(BigInteger)
+    used: Mapped[bool] = mapped_column(default=False)
+    touched: Mapped[datetime] = mapped_column(default=utcnow)
+
+
 class Commit(Base):
     """An immutable state of a repository. ``status``: pending, verified, held or rejected."""
 

@@ -42,6 +42,14 @@ class Pending(Protocol):
         """Yield the bytes of a piece."""
         ...
 
+    def fetch(self, folder: str, name: str, into: Path) -> Path:
+        """Return where a piece is on this machine: where it lies, or a copy in the folder *into*.
+
+        Raises:
+            FileNotFoundError: If there is no such piece.
+        """
+        ...
+
     def remove(self, folder: str) -> None:
         """Remove a folder with all its pieces; one that is not there is no error."""
         ...
@@ -94,6 +102,9 @@ class FolderPending:
             while piece := file.read(CHUNK):
                 yield piece
 
+    def fetch(self, folder: str, name: str, into: Path) -> Path:
+        return self._path(folder, name)
+
     def remove(self, folder: str) -> None:
         _require_name(folder)
         # Out of the way in one step, so that nobody finds half of it.
@@ -133,6 +144,16 @@ class S3Pending:
     def read(self, folder: str, name: str) -> Iterator[bytes]:
         _require_name(folder, name)
         return self._home.read_object(f"pending/{folder}/{name}")
+
+    def fetch(self, folder: str, name: str, into: Path) -> Path:
+        path = into / name
+        if not path.exists():
+            part = into / f".{uuid.uuid4().hex}"
+            with part.open("xb") as file:
+                for piece in self.read(folder, name):
+                    file.write(piece)
+            part.replace(path)
+        return path
 
     def remove(self, folder: str) -> None:
         _require_name(folder)

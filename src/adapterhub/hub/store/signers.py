@@ -21,8 +21,12 @@ def register(
     *,
     name: str = "",
     expires: datetime | None = None,
+    past: bool = False,
 ) -> SignerKey:
     """Add a public key to the profile of a user.
+
+    Args:
+        past: take one that has expired, too: what it signed before is to be known.
 
     Raises:
         Malformed: If it is no key, has expired, or *account* is no user or has too many.
@@ -34,7 +38,7 @@ def register(
         raise Malformed(str(error)) from error
     if account.kind != "user":
         raise Malformed(f"{account.name} is an organisation; keys belong to its members")
-    if expires is not None and expires <= utcnow():
+    if expires is not None and expires <= utcnow() and not past:
         raise Malformed("the key has expired")
     if session.scalar(select(SignerKey.id).where(SignerKey.public == str(key))) is not None:
         raise Conflict(f"key {key.id} is registered here already, or was; make a new one")

@@ -34,6 +34,10 @@ class Limits:
 
     Attributes:
         characters: of a text.
+        context: characters of a text in which an answer is looked for.
+        choices, choice: how many there may be to choose from (from two), and characters of each.
+        image: bytes of an image file.
+        pixels: of an image.
         tokens: of a text, for the model; what is longer is cut, and the answer says so.
         new_tokens: to generate at most.
         batch: jobs in one forward pass.
@@ -49,6 +53,11 @@ class Limits:
     """
 
     characters: int = 2000
+    context: int = 4000
+    choices: int = 5
+    choice: int = 500
+    image: int = 2 << 20
+    pixels: int = 12_000_000
     tokens: int = 256
     new_tokens: int = 64
     batch: int = 16
@@ -63,8 +72,25 @@ class Limits:
 
 
 @dataclass(frozen=True)
+class Typed:
+    """What a visitor put into a form.
+
+    Attributes:
+        text: a sentence, a question, or what choices are about.
+        context: in which the answer to a question is looked for.
+        choices: of which one is to be chosen.
+        image: a PNG or JPEG file.
+    """
+
+    text: str = ""
+    context: str = ""
+    choices: tuple[str, ...] = ()
+    image: bytes = b""
+
+
+@dataclass(frozen=True)
 class Job:
-    """One text for one adapter.
+    """Something typed for one adapter.
 
     Attributes:
         base: folder of the base model.
@@ -73,6 +99,8 @@ class Job:
         text: what was typed.
         new_tokens: how many to generate, for models that do.
         name: of the adapter, for messages.
+        context, choices: as in :class:`Typed`.
+        image: a file in base64; empty: none.
     """
 
     base: Path
@@ -81,6 +109,9 @@ class Job:
     text: str
     new_tokens: int = 32
     name: str = ""
+    context: str = ""
+    choices: tuple[str, ...] = ()
+    image: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """Return the job as plain JSON types."""
@@ -90,4 +121,21 @@ class Job:
     def from_json(cls, data: dict[str, Any]) -> Job:
         """Return the job that :meth:`to_json` wrote."""
         paths = {key: Path(data[key]) for key in ("base", "folder")}
-        return cls(**{**data, **paths})
+        return cls(**{**data, **paths, "choices": tuple(data.get("choices") or ())})
+
+    def require_within(self, limits: Limits) -> None:
+        """Refuse what is more than may be asked.
+
+        Raises:
+            TryError: With what is too long.
+        """
+        if len(self.text) > limits.characters:
+            raise TryError(f"the text has more than {limits.characters} characters")
+        if len(self.context) > limits.context:
+            raise TryError(f"the context has more than {limits.context} characters")
+        if len(self.choices) > limits.choices:
+            raise TryError(f"there are more than {limits.choices} choices")
+        if any(len(choice) > limits.choice for choice in self.choices):
+            raise TryError(f"a choice has more than {limits.choice} characters")
+        if len(self.image) * 3 // 4 > limits.image + 2:
+            raise TryError(f"the image has more than {limits.image >> 20} MB")

@@ -125,8 +125,7 @@ class Pool:
         """
         now = time.monotonic()
         for job in jobs:
-            if len(job.text) > self.limits.characters:
-                raise TryError(f"the text has more than {self.limits.characters} characters")
+            job.require_within(self.limits)
             if self._blamed.get(job.adapter, 0) > now:
                 raise TryError(
                     f"{job.name}: it broke the process that runs it; not tried again now"

@@ -11,7 +11,8 @@ adapter is collected by :mod:`.facts`. :mod:`.intake` is the way of an upload th
 server that was killed, :mod:`.rechecks` finds what older versions of the checks saw.
 
 What touches strangers' files with torch runs in a child process behind walls: :mod:`.convert` for pickles,
-and :mod:`.trial` (started by :mod:`.deep` through :mod:`.sandbox`, inside :mod:`.limits`), which knows the
+and :mod:`.trial` (with :mod:`.trial_head` for prediction heads; started by :mod:`.deep` through
+:mod:`.sandbox`, inside :mod:`.limits`), which knows the
 configurations of base models from :mod:`.bases` and no weights.
 
 The status word is "format verified": these checks cannot tell whether an adapter does what it claims.

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from adapterhub.hub.inspection import HEAD_CONFIG_FILE, HEAD_WEIGHTS_FILE
 from adapterhub.hub.verify import sandbox
 from adapterhub.hub.verify.adapter import (
     FileResults,
@@ -31,18 +32,22 @@ from adapterhub.hub.verify.facts import texts
 from adapterhub.hub.verify.results import Result, result
 
 #: Raise it when a check comes to another conclusion about the same bytes.
-VERSIONS = {"architecture": 1, "forward": 1}
+VERSIONS = {"architecture": 1, "forward": 1, "head": 1}
+#: What every adapter goes through; ``head`` is for those that bring one.
+ALWAYS = ("architecture", "forward")
+HEAD = "head"
 
 #: A tag of the card by which its author says that an adapter is not meant to do anything (yet).
 IDENTITY_TAGS = ("untrained", "identity")
 _CHILD = "adapterhub.hub.verify.trial"
 _NEEDED = {"peft": ("adapter_config.json", "adapter_model.safetensors")}
 _OURS = ("adapter_config.json", "adapter.safetensors")
+_HEAD_FILES = (HEAD_CONFIG_FILE, HEAD_WEIGHTS_FILE)
 
 
 @dataclass(frozen=True)
 class Subject:
-    """What a trial is about: the two files that make an adapter, and its base model."""
+    """What a trial is about: the files that make an adapter, perhaps a head, and its base model."""
 
     kind: str
     base: Base
@@ -52,8 +57,14 @@ class Subject:
     @property
     def key(self) -> str:
         """A hash of all that the verdict depends on."""
-        parts = [self.kind, self.base.config, dict(self.hashes), self.identity, VERSIONS]
+        versions = {name: VERSIONS[name] for name in self.checks}
+        parts = [self.kind, self.base.config, dict(self.hashes), self.identity, versions]
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
+
+    @property
+    def checks(self) -> tuple[str, ...]:
+        """The names of the results that a trial gives."""
+        return (*ALWAYS, HEAD) if HEAD_WEIGHTS_FILE in self.hashes else ALWAYS
 
 
 @dataclass
@@ -82,20 +93,24 @@ class DeepChecks:
         info = config_of(found)
         if info is None:
             return None, {}
-        if not self.enabled:
-            return None, skipped("not run: this hub checks formats only")
         kind = format_of(info)
-        if missing := _not_installed(kind):
-            return None, skipped(f"not run: {missing} is not installed on this hub")
         names = _NEEDED.get(kind, _OURS)
+        checks = ALWAYS
+        if kind != "peft" and all(name in hashes for name in _HEAD_FILES):
+            names, checks = (*_OURS, *_HEAD_FILES), (*ALWAYS, HEAD)
+        if not self.enabled:
+            return None, skipped("not run: this hub checks formats only", checks)
+        if missing := _not_installed(kind):
+            return None, skipped(f"not run: {missing} is not installed on this hub", checks)
         name = info.get("base_model_name_or_path" if kind == "peft" else "model_name")
         base = self.bases.find(name if isinstance(name, str) else None)
         if base is None:
-            return None, skipped(f"not checked: this hub knows nothing of the base model {name!r}")
+            reason = f"not checked: this hub knows nothing of the base model {name!r}"
+            return None, skipped(reason, checks)
         problems = _contradictions(info, base)
         if problems:
             wrong = {"architecture": result("architecture", VERSIONS["architecture"], problems)}
-            return None, {**skipped("not run: the base model is another one"), **wrong}
+            return None, {**skipped("not run: the base model is another one", checks), **wrong}
         card = data_of(found, "README.md", "card").get("front") or {}
         identity = any(tag.lower() in IDENTITY_TAGS for tag in texts(card.get("tags")))
         wanted = {file: hashes[file] for file in names if file in hashes}
@@ -105,18 +120,22 @@ class DeepChecks:
         """Try an adapter; return the results by name.
 
         Args:
-            files: name to path of its two files. area: a folder of this machine for temporary files.
+            files: name to path of its files. area: a folder of this machine for temporary files.
         """
         folder = Path(tempfile.mkdtemp(prefix="trial-", dir=area))
         try:
             (folder / "adapter").mkdir()
             for name in subject.hashes:
                 os.symlink(files[name].absolute(), folder / "adapter" / name)
-            request = {"kind": subject.kind, "base": subject.base.config}
+            request = {
+                "kind": subject.kind,
+                "base": subject.base.config,
+                "head": HEAD in subject.checks,
+            }
             try:
                 found = sandbox.run(_CHILD, request, folder, self.limits)
             except sandbox.ChildStopped as error:
-                return skipped(f"not run: the trial was stopped, as {error}")
+                return skipped(f"not run: the trial was stopped, as {error}", subject.checks)
             except sandbox.ChildFailed as error:
                 return _failed(subject, str(error))
         finally:
@@ -125,13 +144,18 @@ class DeepChecks:
 
 
 def weights_of(found: FileResults) -> str:
-    """Return the name of the file under which the results are kept."""
+    """Return the name of the file under which the results about the adapter itself are kept."""
     return weights_file(format_of(config_of(found) or {}))
 
 
-def skipped(reason: str) -> dict[str, Result]:
-    """Return both results as not done, with the reason."""
-    return {name: Result(name, version, "skipped", reason) for name, version in VERSIONS.items()}
+def file_of(check: str, found: FileResults) -> str:
+    """Return the name of the file under which the result of a check is kept."""
+    return HEAD_WEIGHTS_FILE if check == HEAD else weights_of(found)
+
+
+def skipped(reason: str, checks: Sequence[str] = ALWAYS) -> dict[str, Result]:
+    """Return results as not done, with the reason."""
+    return {name: Result(name, VERSIONS[name], "skipped", reason) for name in checks}
 
 
 def _not_installed(kind: str) -> str:
@@ -168,7 +192,8 @@ def _related(one: str, other: str) -> bool:
 def _failed(subject: Subject, reason: str) -> dict[str, Result]:
     text = f"the adapter could not be loaded for {subject.base.name}: {reason}"
     made = result("architecture", VERSIONS["architecture"], [text], base=subject.base.name)
-    return {**skipped("not run: the adapter could not be loaded"), "architecture": made}
+    reason = "not run: the adapter could not be loaded"
+    return {**skipped(reason, subject.checks), "architecture": made}
 
 
 def _results(subject: Subject, found: Mapping[str, Any]) -> dict[str, Result]:
@@ -179,8 +204,11 @@ def _results(subject: Subject, found: Mapping[str, Any]) -> dict[str, Result]:
         "network_barred": bool(found.get("barred")),
     }
     made: dict[str, Result] = {}
-    for name, version in VERSIONS.items():
-        part = found.get(name) or {}
+    for name in subject.checks:
+        version, part = VERSIONS[name], found.get(name) or {}
+        if "unknown" in part:
+            made[name] = Result(name, version, "skipped", f"not checked: {part['unknown']}", about)
+            continue
         if "skipped" in part:
             made[name] = Result(name, version, "skipped", f"not run: {part['skipped']}", about)
             continue
@@ -199,7 +227,7 @@ def _lines(value: Any) -> Sequence[str]:
 
 
 def _about(name: str, line: str, subject: Subject) -> str:
-    return f"for {subject.base.name}: {line}" if name == "architecture" else line
+    return f"for {subject.base.name}: {line}" if name in ("architecture", HEAD) else line
 
 
 def _excused(wrong: list[str], warned: list[str]) -> tuple[list[str], list[str]]:

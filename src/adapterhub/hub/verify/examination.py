@@ -33,6 +33,8 @@ INTEGRITY = 1
 WAITING = "checks against the base model are under way"
 #: Kinds of work: the quick checks of a new commit, its dear ones, and all of them on demand.
 VERIFY, DEEP, RECHECK = "verify", "deep", "recheck"
+#: No check: what pages show of the tensors of a commit that passed them.
+NORMS = "norms"
 
 _VERSIONS = {**VERSIONS, "integrity": INTEGRITY}
 _Found = dict[str, dict[str, Result]]
@@ -122,14 +124,14 @@ class Examiner:
     def _try(self, job: Job, commit: Commit, found: _Found, hashes: Mapping[str, str]) -> bool:
         """Add the results of the dear checks; return ``True`` if they are left to a worker."""
         subject, results = self._checks.subject(found, hashes)
-        weights = deep.weights_of(found)
         if subject is not None:
-            known = None if job.kind == RECHECK else self._tried(commit, subject, hashes[weights])
+            known = None if job.kind == RECHECK else self._tried(commit, subject)
             if known is None and job.kind == VERIFY:
                 return True
             results = known or self._run(subject)
-        if results:
-            found[weights] = {**found[weights], **results}
+        for name, item in results.items():
+            place = deep.file_of(name, found)
+            found[place] = {**found[place], name: item}
         return False
 
     def _run(self, subject: Subject) -> dict[str, Result]:
@@ -141,7 +143,7 @@ class Examiner:
             area = stack.enter_context(self._staging.area())
             return self._checks.run(subject, files, area)
 
-    def _tried(self, commit: Commit, subject: Subject, sha256: str) -> dict[str, Result] | None:
+    def _tried(self, commit: Commit, subject: Subject) -> dict[str, Result] | None:
         """Return what an earlier commit of the repository learnt about the same files and base."""
         with self._database.read() as session:
             rows = session.scalars(
@@ -149,12 +151,12 @@ class Examiner:
                 .join(Commit, Commit.id == Check.commit_id)
                 .where(
                     Commit.repo_id == commit.repo_id,
-                    Check.sha256 == sha256,
-                    Check.name.in_(deep.VERSIONS),
+                    Check.sha256.in_(subject.hashes.values()),
+                    Check.name.in_(subject.checks),
                 )
             ).all()
         found = {row.name: _result(row) for row in rows if row.data.get("key") == subject.key}
-        return found if found.keys() == deep.VERSIONS.keys() else None
+        return found if found.keys() == set(subject.checks) else None
 
 
 def _known(session: Session, repo_id: int, files: list[File]) -> _Found:

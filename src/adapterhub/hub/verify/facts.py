@@ -11,7 +11,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from adapterhub.hub.confighash import library_hash, method_name
-from adapterhub.hub.inspection import HEAD_WEIGHTS_FILE
+from adapterhub.hub.headtypes import head_type
+from adapterhub.hub.inspection import HEAD_CONFIG_FILE, HEAD_WEIGHTS_FILE
 from adapterhub.hub.languages import split_languages
 from adapterhub.hub.licenses import normalize_license
 from adapterhub.hub.verify.adapter import FileResults, config_of, data_of, format_of, weights_file
@@ -63,6 +64,7 @@ def _derive(files: FileResults, size: int) -> dict[str, Any]:
     ranks = data_of(files, weights_file(kind), "header").get("ranks") or []
     facts["rank"] = ranks[0] if len(ranks) == 1 else None
     facts["head"] = HEAD_WEIGHTS_FILE in files
+    facts["head_type"] = head_type(info, data_of(files, HEAD_CONFIG_FILE, "config").get("info"))
     claimed = texts(front.get("base_model"))
     facts["conflicts"] = (
         [f"the card says base model {claimed[0]}, the files say {facts['base_model']}"]

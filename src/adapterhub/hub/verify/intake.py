@@ -12,14 +12,14 @@ import socket
 import threading
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from sqlalchemy.orm import Session
 
-from adapterhub.hub.store import commits, jobs, ledger, quotas, repos
+from adapterhub.hub.store import commits, history, jobs, ledger, quotas, repos
 from adapterhub.hub.store.accounts import Caller
 from adapterhub.hub.store.blobs import Blobs, FolderBlobs
 from adapterhub.hub.store.commits import Change, Content
@@ -30,7 +30,7 @@ from adapterhub.hub.store.refusals import Unacceptable, file_problems
 from adapterhub.hub.store.staging import Staged, Staging, stage
 from adapterhub.hub.verify import convert
 from adapterhub.hub.verify.deep import DeepChecks
-from adapterhub.hub.verify.examination import DEEP, Examiner
+from adapterhub.hub.verify.examination import DEEP, NORMS, Examiner
 from adapterhub.hub.verify.files import examine
 from adapterhub.hub.verify.results import errors
 
@@ -59,6 +59,9 @@ class Intake:
         self.allowance = Allowance()
         #: The dear checks; a server switches them on.
         self.deep = DeepChecks(enabled=False)
+        #: Prepares what pages show of a file's tensors, by its SHA-256; done by workers, so that nobody
+        #: who looks at a page waits for it (:func:`adapterhub.hub.live.norms.attach`).
+        self.measure: Callable[[str], object] | None = None
         self._unnoted: list[tuple[Job, str]] = []
 
     def commit(
@@ -197,7 +200,8 @@ class Intake:
             with self.database.write() as session:
                 if not jobs.failed(session, job, text, passing=passing):
                     commit = session.get(Commit, job.commit_id)
-                    if commit is not None and commit.status == "pending":
+                    checking = job.kind != NORMS
+                    if checking and commit is not None and commit.status == "pending":
                         reason = "the checks could not be run; see the log"
                         commit.status, commit.reason = "held", reason
         except UNREACHABLE:
@@ -214,6 +218,9 @@ class Intake:
                 self._unnoted.remove((job, text))
 
     def _run(self, job: Job) -> None:
+        if job.kind == NORMS:
+            self._measure(job)
+            return
         examiner = Examiner(self.database, self.home, self._local, self.deep, self.staging)
         examined = examiner.examine(job)
         if examined is None:
@@ -225,11 +232,23 @@ class Intake:
             published = commits.conclude(session, session.get_one(Commit, job.commit_id), outcome)
             if examined.waiting:
                 jobs.enqueue(session, DEEP, job.commit_id)
-        if examined.waiting:
-            self.wake.set()
+            elif outcome.status == "verified" and self.measure is not None:
+                jobs.enqueue(session, NORMS, job.commit_id)
+        self.wake.set()
         log.info(
             "commit %s is %s%s", job.commit_id, outcome.status, ", published" if published else ""
         )
+
+    def _measure(self, job: Job) -> None:
+        """Prepare what pages show of the tensors of a commit."""
+        with self.database.read() as session:
+            commit = session.get(Commit, job.commit_id)
+            files = list(history.files(session, commit)) if commit is not None else []
+        for item in files:
+            if self.measure is not None and item.path.endswith(".safetensors"):
+                self.measure(item.sha256)
+        with self.database.write() as session:
+            jobs.done(session, job)
 
 
 def without_pickles(received: Received) -> tuple[Received, dict[str, list[str]]]:

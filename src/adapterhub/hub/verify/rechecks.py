@@ -44,7 +44,10 @@ def outdated(session: Session, commits: Iterable[Commit]) -> list[str]:
         checked = {row.name for row in rows}
         old = any(CURRENT.get(row.name, row.version) != row.version for row in rows)
         # Before there were these checks, an adapter could be published without them.
-        never = commit.status == "verified" and not deep.VERSIONS.keys() <= checked
+        wanted = {*deep.ALWAYS}
+        if commit.facts.get("head") and commit.facts.get("format") != "peft":
+            wanted.add(deep.HEAD)
+        never = commit.status == "verified" and not wanted <= checked
         if rows and (old or never):
             found.append(commit.id)
     return found

@@ -4,6 +4,8 @@
 configuration asks for has its tensors. Nothing but shapes is needed, so a base model of any size will do.
 *forward*: on a thin base model with random weights the adapter loads, its output is finite and not that of
 the base, and merging and unmerging it changes nothing that it should not.
+*head*: the prediction head beside it fits both, and gives finite outputs of the right shape
+(:mod:`.trial_head`, :mod:`.trial_headrun`).
 
 ``python -m adapterhub.hub.verify.trial`` is the child; :mod:`.deep` starts it.
 """
@@ -79,6 +81,38 @@ def _forward(
     return {"errors": errors, "warnings": warned, "data": run}
 
 
+def _head(folder: Path, base: dict[str, Any], *, fits: bool) -> dict[str, Any]:
+    """Try the head beside the adapter; *fits*: whether the adapter itself does."""
+    from adapterhub.hub.verify import trial_head, trial_headrun
+    from adapterhub.hub.verify.trial_base import CannotRun
+
+    try:
+        errors, warned, data = trial_head.fits(folder, base)
+    except trial_head.Unknown as reason:
+        return {"unknown": str(reason)}
+    found: dict[str, Any] = {"errors": errors, "warnings": warned, "data": data}
+    if errors:
+        return found
+    try:
+        if not fits:
+            raise CannotRun("the adapter does not fit")
+        wrong, more, ran = trial_headrun.run(folder, base)
+    except (CannotRun, MemoryError) as error:
+        why = str(error) or "the base model is too large to run here"
+        return {**found, "warnings": [*warned, f"its shapes fit, but it was not run: {why}"]}
+    except (
+        ArithmeticError,
+        AttributeError,
+        LookupError,
+        RuntimeError,
+        TypeError,
+        ValueError,
+    ) as error:
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        return {**found, "errors": [f"the head cannot be run on its base model: {lines[0][:300]}"]}
+    return {"errors": wrong, "warnings": [*warned, *more], "data": {**data, **ran}}
+
+
 def main() -> None:
     """What the child does."""
     request, barred = begin()
@@ -88,6 +122,8 @@ def main() -> None:
     from adapterhub.hub.verify.limits import no_more_processes
 
     tester = _module(request["kind"])
+    if request.get("head"):
+        from adapterhub.hub.verify import trial_headrun  # noqa: F401  # (while it can be imported)
     no_more_processes()
     folder, base = Path("adapter"), request["base"]
     with warnings.catch_warnings():
@@ -101,6 +137,8 @@ def main() -> None:
             found["forward"] = {"skipped": "the tensors do not fit"}
         else:
             found["forward"] = _forward(tester, folder, base, data)
+        if request.get("head"):
+            found["head"] = _head(folder, base, fits=not problems)
     answer(found)
 
 

@@ -77,8 +77,18 @@ def thin(
         whole_depth: keep all layers.
 
     Raises:
-        CannotRun: If that is too large.
+        CannotRun: If that is too large, or the family cannot be had with fewer layers.
     """
+    try:
+        return _thin(kind, config, whole_vocabulary, whole_depth)
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
+        # (The configuration is one that the hub knows, so this says nothing about the adapter.)
+        raise CannotRun(f"no small model can be made of the base model: {error}") from error
+
+
+def _thin(
+    kind: Any, config: Any, whole_vocabulary: bool, whole_depth: bool
+) -> tuple[Any, int | None]:
     made = copy.deepcopy(config)
     if not whole_vocabulary:
         _shorten_vocabulary(made)

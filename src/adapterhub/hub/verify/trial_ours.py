@@ -36,11 +36,11 @@ def fits(folder: Path, base: dict[str, Any]) -> tuple[list[str], dict[str, Any]]
     try:
         loaded = files.read_adapter(engine, folder, load_as="adapter", with_head=False)
     except CheckpointError as error:
-        return _lines(error), {}
+        return lines_of(error), {}
     return [], {"modules": len(loaded.record.modules), "class": type(engine.model).__name__}
 
 
-def _lines(error: CheckpointError) -> list[str]:
+def lines_of(error: CheckpointError) -> list[str]:
     """Return a message of the reader as lines, without the folder, which is nobody's business."""
     first, *rest = str(error).splitlines()
     return [line.strip().removeprefix("- ") for line in rest if line.strip()] or [first]
@@ -58,7 +58,7 @@ def forward(folder: Path, base: dict[str, Any], *, whole_depth: bool = False) ->
         model, inputs, without = runnable(AutoModel, config)
         handle = attach(model)
         try:
-            handle._put(_assemble(handle.engine, folder))
+            handle._put(assemble(handle.engine, folder))
         except CheckpointError as error:
             if whole_depth:
                 raise
@@ -70,7 +70,7 @@ def forward(folder: Path, base: dict[str, Any], *, whole_depth: bool = False) ->
     return found
 
 
-def _assemble(engine: Any, folder: Path) -> Any:
+def assemble(engine: Any, folder: Path) -> Any:
     """Read the adapter into a model with fewer layers: tensors for those that are not there stay out."""
     facts = read_json(folder / files.CONFIG)
     stored = str(facts.get("name") or "adapter")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
@@ -11,12 +12,14 @@ from typing import Any, Protocol
 from adapterhub.errors import HubError
 from adapterhub.hub import search
 from adapterhub.hub.cardfile import load
-from adapterhub.hub.cards import Member
+from adapterhub.hub.cards import AdapterCard, AdapterVersion, Member
 from adapterhub.hub.catalogue import Catalogue
 from adapterhub.hub.check import HUB_FILE
 from adapterhub.hub.confighash import library_hash, method_name
 from adapterhub.hub.entries import Entry
 from adapterhub.hub.findings import Finding
+from adapterhub.hub.folderkeys import FolderKeys
+from adapterhub.hub.folderreports import FolderReports
 from adapterhub.hub.inspection import CONFIG_FILE
 from adapterhub.hub.resolve import resolve
 from adapterhub.hub.storage import blob_path, file_sha256
@@ -24,7 +27,8 @@ from adapterhub.hub.tensors import strict_json
 from adapterhub.hub.verify.adapter import check_set
 from adapterhub.hub.verify.files import examine
 from adapterhub.hub.verify.results import errors
-from adapterhub.hub.web.folderfacts import facts_of, version_of
+from adapterhub.hub.web.folderfacts import facts_of, measured_in, version_of
+from adapterhub.hub.web.foldersigned import signed_of
 from adapterhub.hub.web.index import AdapterIndex
 from adapterhub.hub.web.query import Found, Query
 from adapterhub.hub.web.source import (
@@ -44,6 +48,7 @@ from adapterhub.hub.web.source import (
     Task,
     Tensor,
     Trial,
+    Version,
 )
 from adapterhub.hub.web.tensorview import tensors_of
 from adapterhub.hub.web.text import plain
@@ -128,6 +133,7 @@ class FolderSource:
         members = {member.path: member for member in entry.version.members}
         info = self._info(members)
         siblings = [other for other in self._places[entry.place] if other is not adapter]
+        versions = tuple(self._version(owner, name, item) for item in card.versions)
         web = {"Website": card.url}
         web["GitHub"] = f"https://github.com/{card.github}" if card.github else None
         web["X"] = f"https://x.com/{card.twitter}" if card.twitter else None
@@ -136,7 +142,7 @@ class FolderSource:
             author=card.author,
             description=card.description or self._readme(members),
             config=entry.config,
-            versions=tuple(version_of(owner, name, item) for item in card.versions),
+            versions=versions,
             checks=tuple(self._checks(entry)),
             facts=tuple(facts_of(entry, info, members)),
             dependencies=tuple(self._dependency(entry, key) for key in card.dependencies),
@@ -146,7 +152,16 @@ class FolderSource:
             model_class=card.model_class,
             card=card.path,
             siblings=tuple(siblings),
+            signed=next((v.signed for v in versions if v.name == adapter.version), None),
         )
+
+    def _version(self, owner: str, name: str, item: AdapterVersion) -> Version:
+        signed = signed_of(self._hub.path, self._keys, owner, name, item)
+        return replace(version_of(owner, name, item), signed=signed)
+
+    @cached_property
+    def _keys(self) -> FolderKeys:
+        return FolderKeys.load(self._hub.path)
 
     def tensors(self, file: File) -> Sequence[Tensor] | None:
         if file.sha256 not in self._tensors:
@@ -237,6 +252,9 @@ class FolderSource:
             if len(names) > 1:
                 title = ", ".join(name for name, _ in names.most_common(3))
             found.append(Account(owner, title, adapters=len(entries)))
+        # Who only signed reports has a page, too: the results lead there.
+        signers = {item.account for item in self._reports.kept} - groups.keys()
+        found += [Account(name) for name in signers]
         return sorted(found, key=lambda a: (-a.adapters, a.name))
 
     def results(self, type_: str, task: str, subtask: str | None = None) -> Sequence[Result]:
@@ -263,12 +281,24 @@ class FolderSource:
         )
 
     def measured(self, owner: str, name: str) -> Sequence[Measured]:
-        return ()
+        return [record for item in self._reports.of(owner, name) for record in measured_in(item)]
 
     def measured_results(
         self, type_: str, task: str, subtask: str | None = None
     ) -> Sequence[Result]:
-        return ()
+        return [
+            Result(self._of_card(item.card), record.version, record.metric, record.value, record)
+            for item in self._reports.on(task, subtask)
+            if item.card.type == type_
+            for record in measured_in(item)
+        ]
+
+    def _of_card(self, card: AdapterCard) -> Adapter:
+        return self._adapters[f"@{card.owner}/{card.stem}"]
+
+    @cached_property
+    def _reports(self) -> FolderReports:
+        return FolderReports.load(self._hub.path, self._catalogue, self._keys)
 
     def trial(self, owner: str, name: str) -> Trial | None:
         return None

@@ -9,10 +9,12 @@ from typing import Any
 from adapterhub.hub.cards import AdapterVersion, Member
 from adapterhub.hub.confighash import library_hash, method_name
 from adapterhub.hub.entries import Entry
+from adapterhub.hub.folderreports import Kept
 from adapterhub.hub.inspection import HEAD_WEIGHTS_FILE
 from adapterhub.hub.languages import language_name
+from adapterhub.hub.signing import stamp
 from adapterhub.hub.web import links
-from adapterhub.hub.web.source import Fact, File, Version
+from adapterhub.hub.web.source import Fact, File, Measured, Version
 
 
 def version_of(owner: str, name: str, item: AdapterVersion) -> Version:
@@ -32,6 +34,32 @@ def version_of(owner: str, name: str, item: AdapterVersion) -> Version:
             for m in item.members
         ),
     )
+
+
+def measured_in(item: Kept) -> list[Measured]:
+    """Return the results of a report."""
+    report, signature = item.signed.report, item.signed.signature
+    return [
+        Measured(
+            dataset=report.dataset or "",
+            data=report.data_name,
+            data_sha256=report.data_sha256,
+            split=report.split,
+            examples=report.examples,
+            metric=value.metric,
+            value=value.value,
+            standard_error=value.standard_error,
+            higher_is_better=value.higher_is_better,
+            signed_by=item.account,
+            key=signature.key.id,
+            evaluated=stamp(report.evaluated) or "",
+            base_model=report.base_model,
+            version=item.version,
+            current=item.current,
+            href=links.card(item.path),
+        )
+        for value in report.results
+    ]
 
 
 def facts_of(

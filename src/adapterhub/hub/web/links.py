@@ -19,6 +19,7 @@ ABOUT = "about/"
 COMPARE = "compare/"
 COMPARE_TRY = "compare/try/"
 TWIN = "index.json"
+CARDS = "dist/cards/"
 
 
 def adapter(owner: str, name: str) -> str:
@@ -90,3 +91,8 @@ def listing(page: int) -> str:
 def root_of(path: str) -> str:
     """Return the way from the page at *path* back to the root."""
     return "../" * path.count("/") or "./"
+
+
+def card(path: str) -> str:
+    """Where published pages have the card (or report) of that path in the hub folder."""
+    return CARDS + "/".join(segment(part) for part in path.split("/"))

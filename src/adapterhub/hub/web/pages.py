@@ -314,6 +314,15 @@ class Missing(Page):
     has_twin: ClassVar[bool] = False
 
 
+@dataclass(frozen=True, kw_only=True)
+class Fault(Page):
+    """The hub itself is at fault: what to tell, and the number of the request in the log."""
+
+    has_twin: ClassVar[bool] = False
+    text: str
+    number: str
+
+
 def group(source: Source, title: str, facet: Mapping[str, str], href: str | None = None) -> Group:
     """Return the adapters with the given facet values, the first ``ROWS`` of them."""
     query = Query(chosen={name: (value,) for name, value in facet.items()}, page_size=ROWS)

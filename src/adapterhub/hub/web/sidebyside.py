@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from adapterhub.errors import HubError
 from adapterhub.hub.identifier import AdapterKey, parse_identifier
 from adapterhub.hub.languages import language_name
 from adapterhub.hub.web import links, pages
 from adapterhub.hub.web.normtable import norm_rows
-from adapterhub.hub.web.source import Detail, Source, Trial
+from adapterhub.hub.web.source import ONE_TEXT, Detail, Source, Trial
 from adapterhub.hub.web.text import file_size, number
 
 MOST = 4
@@ -71,19 +72,31 @@ def compare_page(source: Source, asked: Sequence[str]) -> pages.ComparePage:
         measured=_measured(source, details),
         norms=norms,
         tensors=tensors,
-        trial=next(iter(trials.values()), None),
+        trial=together(trials.values()),
         tried=list(trials),
     )
 
 
+def together(trials: Iterable[Trial]) -> Trial | None:
+    """Return the one form for several adapters that take the same; ``None`` for none."""
+    several = list(trials)
+    if len({trial.form for trial in several}) < 2:
+        return several[0] if several else None
+    return replace(several[0], form="text", generates=any(trial.generates for trial in several))
+
+
 def _trials(source: Source, details: Sequence[Detail]) -> dict[str, Trial]:
-    """Return how those of the adapters can be tried that can."""
-    found = {}
+    """Return how those of the adapters can be tried that take the same as the first of them."""
+    found: dict[str, Trial] = {}
     for adapter in (detail.adapter for detail in details):
         trial = source.trial(adapter.owner, adapter.name)
-        if trial is not None:
+        if trial is not None and trial.form:
             found[adapter.identifier] = trial
-    return found
+    forms = {
+        name: "text" if trial.form in ONE_TEXT else trial.form for name, trial in found.items()
+    }
+    first = next(iter(forms.values()), None)
+    return {name: trial for name, trial in found.items() if forms[name] == first != "image"}
 
 
 def _measured(source: Source, details: Sequence[Detail]) -> list[pages.Row]:

@@ -32,7 +32,7 @@ HEADERS: Mapping[str, str] = {
 }
 ASSETS = ("site.css", "site.js", "search.js", "icon.svg")
 #: Of the pages that only a live server has.
-LIVE_ASSETS = ("account.css", "upload.js", "try.css", "try.js")
+LIVE_ASSETS = ("account.css", "join.js", "upload.js", "try.css", "try.js")
 
 
 @dataclass(frozen=True)

@@ -124,6 +124,26 @@ class Evaluation:
 
 
 @dataclass(frozen=True)
+class Signed:
+    """The signature that lies among the files of a version.
+
+    Attributes:
+        outcome: ``ok``: right, and by a key that speaks for the owner as far as this hub knows;
+            ``unknown``: right, by a key of which this hub does not know that; ``wrong``: not to be believed.
+        key: what identifies the key (32 hex digits).
+        by: account whose key it is; empty if the hub does not know.
+        time: when it was signed, as the signature says; ISO.
+        message: what is wrong, or not known.
+    """
+
+    outcome: Literal["ok", "unknown", "wrong"]
+    key: str = ""
+    by: str = ""
+    time: str = ""
+    message: str = ""
+
+
+@dataclass(frozen=True)
 class Version:
     """One version.
 
@@ -133,6 +153,7 @@ class Version:
         status: what the checks made of it, if not all versions are the same in this: ``verified``,
             ``held``, ``rejected`` or ``pending``; ``reason`` says why.
         checks: what each check said about it.
+        signed: its signature, if it has one.
     """
 
     name: str
@@ -150,6 +171,7 @@ class Version:
     status: str = ""
     reason: str = ""
     checks: tuple[Check, ...] = ()
+    signed: Signed | None = None
 
     @property
     def size(self) -> int | None:
@@ -213,6 +235,7 @@ class Detail:
         siblings: other adapters for the same data and base model.
         evaluations: results on the card, with what they are about.
         notices: what whoever looks should know first: that it is private, or needs leave.
+        signed: the signature of the version that the page is about.
     """
 
     adapter: Adapter
@@ -231,6 +254,7 @@ class Detail:
     siblings: tuple[Adapter, ...] = ()
     evaluations: tuple[Evaluation, ...] = ()
     notices: tuple[str, ...] = ()
+    signed: Signed | None = None
 
 
 @dataclass(frozen=True)
@@ -298,7 +322,8 @@ class Measured:
         signed_by, key: account, and fingerprint of the key that it registered.
         evaluated: ISO time.
         version: commit that has the files; ``current``: whether they are what is published now.
-        report: number of the report, by which the API gives it whole.
+        href: where the report lies whole, with its signature, below the site.
+        has_page: whether there is a page of who signed.
     """
 
     dataset: str
@@ -316,7 +341,8 @@ class Measured:
     base_model: str
     version: str
     current: bool
-    report: int
+    href: str
+    has_page: bool = True
 
 
 @dataclass(frozen=True)
@@ -330,20 +356,35 @@ class Result:
     measured: Measured | None = None
 
 
+#: Forms with one box for a text: adapters of these can be tried side by side.
+ONE_TEXT = ("text", "blank", "continue", "rewrite")
+
+
 @dataclass(frozen=True)
 class Trial:
-    """That visitors can type a text and see what an adapter makes of it.
+    """That visitors can type something and see what an adapter makes of it, or why they cannot.
 
     Attributes:
         base_model: on which it runs here.
-        generates: whether it continues the text, so that a length can be chosen.
+        generates: whether it writes a text, so that a length can be chosen.
         characters, new_tokens: how much may be typed, and generated.
+        form: what is typed: ``text``, ``question`` (and a context), ``choice`` (a text and choices),
+            ``blank`` (a text with words missing), ``continue``, ``rewrite``, ``image``; empty: nothing.
+        context: characters of a context. choices: how many there may be. choice: characters of one.
+        image: bytes of an image.
+        reason: why there is no form.
     """
 
     base_model: str
-    generates: bool
-    characters: int
-    new_tokens: int
+    generates: bool = False
+    characters: int = 0
+    new_tokens: int = 0
+    form: str = ""
+    context: int = 0
+    choices: int = 0
+    choice: int = 0
+    image: int = 0
+    reason: str = ""
 
 
 @dataclass(frozen=True)

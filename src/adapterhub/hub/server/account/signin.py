@@ -117,18 +117,24 @@ def sign_out(call: Call) -> Response:
 
 
 def join_page(call: Call, problem: Refusal | None = None) -> Response:
-    """Show where an account is made, or the password of one is set."""
+    """Show where an account is made, or the password of one is set.
+
+    The code of an invitation comes in the body of a form only: in an address it would stand in the logs of
+    proxies and in the history of the browser. A link has it behind the ``#``, from where a script takes it;
+    without scripts, the page asks for it.
+    """
     form_ = call.form if call.method == "POST" else None
-    code = (form_.raw("code") if form_ else call.first("code"))[:200]
+    code = form_.raw("code").strip()[:200] if form_ else ""
     fixed, resets = "", False
     if code:
-        with call.service.database.read() as session:
-            row = invitations.find(session, code)
-            fixed, resets = row.name, row.account_id is not None
+        try:
+            with call.service.database.read() as session:
+                row = invitations.find(session, code)
+                fixed, resets = row.name, row.account_id is not None
+        except Missing as error:
+            return show(call, "code.html", "Your invitation", problem=error)
     elif not call.service.settings.sign_up:
-        raise Missing(
-            "An account here needs an invitation; ask an administrator of this hub for one."
-        )
+        return show(call, "code.html", "Your invitation", problem=problem)
     return show(
         call,
         "join.html",
@@ -145,6 +151,8 @@ def join_page(call: Call, problem: Refusal | None = None) -> Response:
 
 def join(call: Call) -> Response:
     """Make an account (or set its password, by an invitation), and sign in."""
+    if call.form.raw("step") == "code":
+        return join_page(call)
     try:
         _join(call)
     except Refusal as error:
@@ -154,7 +162,7 @@ def join(call: Call) -> Response:
 
 def _join(call: Call) -> None:
     database, form_ = call.service.database, call.form
-    code, name = form_.raw("code"), form_.text("name", "The name", 100)
+    code, name = form_.raw("code").strip(), form_.text("name", "The name", 100)
     fullname, password = form_.text("fullname", "The name for people"), form_.raw("password")
     with database.write() as session:
         if code:

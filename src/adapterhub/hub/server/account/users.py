@@ -82,7 +82,7 @@ def invite(call: Call) -> Response:
             )
     except Refusal as error:
         return users_page(call, error)
-    return users_page(call, link=f"{call.base_url}/join/?code={secret}")
+    return users_page(call, link=f"{call.base_url}/join/#{secret}")
 
 
 def withdraw(call: Call) -> Response:

@@ -5,4 +5,4 @@ at once that there is nothing to do. A test compares the result of all steps wit
 """
 
 #: The newest step.
-HEAD = "0005"
+HEAD = "0006"

@@ -13,7 +13,7 @@ function wire(form) {
     try {
       const answer = await fetch(form.action, {
         method: "POST",
-        body: new URLSearchParams(new FormData(form)),
+        body: form.enctype === "multipart/form-data" ? new FormData(form) : new URLSearchParams(new FormData(form)),
         headers: { Accept: "text/html" },
       });
       const page = new DOMParser().parseFromString(await answer.text(), "text/html");
@@ -35,9 +35,11 @@ function wire(form) {
       }
     }
   });
-  form.querySelector("textarea").addEventListener("keydown", (event) => {
-    if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) form.requestSubmit();
-  });
+  for (const area of form.querySelectorAll("textarea")) {
+    area.addEventListener("keydown", (event) => {
+      if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) form.requestSubmit();
+    });
+  }
 }
 
 function say(box, text) {
