@@ -184,3 +184,15 @@ def test_a_model_that_ignores_its_mask_refuses_prompts_of_several_lengths() -> N
     model, ids = prompted("rwkv"), tokens()
     with pytest.raises(CompositionError, match="ignores its mask"):
         run(model, UNEQUAL, input_ids=ids)
+
+
+def test_places_are_no_images_where_padding_is_the_token_of_images() -> None:
+    model = prompted("idefics3")
+    image = model.config.image_token_id
+    pixels = torch.randn(2, 1, 3, 16, 16, generator=torch.Generator().manual_seed(1))
+    (features,) = {len(f) for f in model.get_image_features(pixels, return_dict=True).pooler_output}
+    ids = torch.cat([torch.full((2, features), image), tokens()], 1)
+    inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "pixel_values": pixels}
+    expected = run(model, "a", **inputs)[0]
+    model.config.text_config.pad_token_id = image
+    torch.testing.assert_close(run(model, "a", **inputs)[0], expected, **CLOSE)

@@ -158,12 +158,23 @@ def prepare(
     return (), kwargs
 
 
+#: Where a config says which tokens stand for an image, a sound, ….
+_STANDING_FOR = tuple(
+    f"{kind}_token_{end}" for kind in ("image", "video", "audio") for end in ("id", "index")
+)
+
+
 def _padding_id(config: Any) -> Any:
-    """Return the token that pads text: the text part's, where a config has parts."""
+    """Return the token that pads text, the text part's where a config has parts.
+
+    ``None`` if there is none, or it stands for something else as well.
+    """
     parts = (getattr(config, "text_config", None), config)
-    return next(
-        (i for part in parts if (i := getattr(part, "pad_token_id", None)) is not None), None
-    )
+    taken = [getattr(part, name, None) for part in parts for name in _STANDING_FOR]
+    pad = getattr(parts[0], "pad_token_id", None)
+    if pad is None:
+        pad = getattr(config, "pad_token_id", None)
+    return None if pad in taken else pad
 
 
 def _is_said_of(first: torch.Tensor, value: Any) -> bool:
