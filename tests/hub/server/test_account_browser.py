@@ -87,12 +87,18 @@ def press(browser: Browser, label: str, then: str) -> None:
     browser.wait(f"!window.before && document.readyState === 'complete' && ({then})", seconds=60)
 
 
-def sign_in(browser: Browser, hub: Hub, name: str) -> None:
-    """Sign out whoever is there, and sign in with name and password."""
+def sign_out(browser: Browser, hub: Hub) -> None:
+    """Sign out whoever is there; the page to sign in is shown then."""
     browser.open(f"{hub.url}/about/")
     if browser.run("!!document.querySelector('.menu')"):
         press(browser, "Sign out", "location.pathname === '/login/'")
-    browser.open(f"{hub.url}/login/")
+    else:
+        browser.open(f"{hub.url}/login/")
+
+
+def sign_in(browser: Browser, hub: Hub, name: str) -> None:
+    """Sign out whoever is there, and sign in with name and password."""
+    sign_out(browser, hub)
     fill(browser, name=name, password=PASSWORD)
     press(browser, "Sign in", "location.pathname === '/settings/adapters/'")
     assert browser.run("document.querySelector('.viewer .who').textContent") == name
@@ -333,9 +339,7 @@ def test_an_invitation_by_its_link(
     made = subprocess.run([*command, str(hub.data)], capture_output=True, text=True, timeout=60)
     code = made.stdout.strip().partition("/join/#")[2]
     assert len(code) > 20, made.stderr
-    browser.open(f"{hub.url}/about/")
-    if browser.run("!!document.querySelector('.menu')"):
-        press(browser, "Sign out", "location.pathname === '/login/'")
+    sign_out(browser, hub)
     browser.look(script=script, width=390)
     if script:
         browser.send("Page.navigate", url=f"{hub.url}/join/#{code}")
@@ -361,8 +365,7 @@ def test_an_invitation_by_its_link(
 
 
 def test_a_keyboard_is_enough(browser: Browser, hub: Hub) -> None:
-    browser.open(f"{hub.url}/about/")
-    press(browser, "Sign out", "location.pathname === '/login/'")
+    sign_out(browser, hub)
     picture(browser, "sign-in")
     browser.run("document.querySelector('main [name=name]').focus()")
     browser.send("Input.insertText", text="ada")

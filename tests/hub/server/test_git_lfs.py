@@ -93,7 +93,7 @@ def test_files_arrive_by_git_lfs(server: Hub, git_lfs: str, tmp_path: Path) -> N
 def test_nobody_else_pushes_by_git_lfs(server: Hub, git_lfs: str, tmp_path: Path) -> None:
     repo = server.new_name()
     server.create(repo)
-    stranger = server.user("lfs-stranger")
+    stranger = server.user("git-lfs-stranger")
     weights = adapter_files(weights=(5.0,) * 1000)["adapter.safetensors"]
     oid = hashlib.sha256(weights).hexdigest()
     for number, token in enumerate((stranger, "ahub_wrong")):
